@@ -1,0 +1,171 @@
+"""The KPIs of one update: what it did, measured on its own batch with the geometry at the old parameters.
+
+Nothing here changes a parameter or draws a random number: a run is the same with and without its diagnostics.
+`docs/diagnostics.md` lists every column with formula and unit.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from algorithms.algorithm import Outcome, Update
+from algorithms.batch import explained_variance
+from algorithms.fisher.parameters import flatten
+from algorithms.fisher.solvers import conjugate_gradient
+from algorithms.fisher.trace import fisher_trace
+from algorithms.surrogate import Surrogate
+
+Row = dict[str, float | int | bool | str | None]
+
+SMALLEST_KL = 1e-12
+"""Below this divergence the quadratic-model error is rounding noise and stays null."""
+
+
+@dataclass
+class DiagnosticsConfig:
+    """What is measured how often.
+
+    Attributes:
+        interval: the geometry is measured at the first update and then at every interval-th.
+        states: states that the Fisher trace is averaged over, the same number for every algorithm; a smaller batch
+            gives all it has.
+        rho: damping of the alignment error's metric, lambda = rho tr(F) / d.
+        tolerance: relative residual to which the natural gradient of the alignment error is solved.
+        max_iterations: products at most for that; the residual reached is logged.
+    """
+
+    interval: int = 10
+    states: int = 1024
+    rho: float = 0.1
+    tolerance: float = 1e-2
+    max_iterations: int = 200
+
+    def __post_init__(self) -> None:
+        for setting in ("interval", "states", "max_iterations"):
+            if getattr(self, setting) < 1:
+                raise ValueError(f"diagnostics.{setting}={getattr(self, setting)}: must be at least 1")
+        for setting in ("rho", "tolerance"):
+            if not getattr(self, setting) > 0:
+                raise ValueError(f"diagnostics.{setting}={getattr(self, setting)}: must be above 0")
+
+
+def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, with_geometry: bool) -> Row:
+    """All KPIs of one update.
+
+    Args:
+        problem: the surrogate problem the update was given; its policy now holds the new parameters.
+        update: what the algorithm reported.
+        config: what to measure.
+        with_geometry: measure the geometry as well; otherwise its columns are null.
+    """
+    theta = flatten(problem.policy)
+    change = theta.double() - problem.theta.double()
+    stepped = update.outcome is Outcome.STEPPED
+    kl = problem.evaluate(theta)[1] if stepped else 0.0
+    row: Row = {
+        "kl": kl,
+        "fisher_trace": None,
+        "alignment_error": None,
+        "quadratic_error": None,
+        "step_accepted": update.outcome is not Outcome.REJECTED,
+        "outcome": update.outcome.value,
+        "step_norm": float(change.norm()),
+        "entropy": float(problem.policy.distribution.entropy(problem.z_old).mean()),
+        "explained_variance": explained_variance(problem.batch),
+    }
+    return row | _geometry(problem, update, config, kl, change) if with_geometry else row
+
+
+def _geometry(problem: Surrogate, update: Update, config: DiagnosticsConfig, kl: float, change: Tensor) -> Row:
+    trace = trace_estimate(problem, config.states)
+    damping = config.rho * trace.mean / len(problem.theta)
+    row: Row = {
+        "fisher_trace": trace.mean,
+        "fisher_trace_se": trace.standard_error,
+        "fisher_trace_split": trace.split,
+        "diagnostics_states": trace.states,
+        "gradient_norm": float(problem.gradient.norm()),
+        "alignment_rho": config.rho,
+        "alignment_damping": damping,
+        "rho_own": None if update.damping is None else update.damping * len(problem.theta) / trace.mean,
+    }
+    if problem.gradient.any():
+        row |= _alignment(problem, config, damping, trace.mean, change)
+    if change.any() and not kl < SMALLEST_KL:  # a NaN divergence gives a NaN error
+        row["quadratic_error"] = abs(kl - 0.5 * float(problem.fisher64.quadratic(change))) / kl
+    return row
+
+
+@dataclass(frozen=True)
+class TraceEstimate:
+    """tr F as the mean of per-state traces over `states` states.
+
+    `split` is log(tau_1 / tau_2), tau_1 and tau_2 from the first and second half of the environments: what sampling
+    alone does to log tau, in units of log; None with a single environment.
+    """
+
+    mean: float
+    standard_error: float
+    split: float | None
+    states: int
+
+
+def trace_estimate(problem: Surrogate, states: int) -> TraceEstimate:
+    """Fisher trace at theta_old over states of the batch, evenly spaced in time, equally many of each environment."""
+    batch, policy = problem.batch, problem.policy
+    length = len(batch) // batch.num_envs
+    times = np.linspace(0, length - 1, min(length, max(1, states // batch.num_envs))).round().astype(int)
+    observations = batch.observations.view(length, batch.num_envs, -1)[torch.from_numpy(times)]
+    per_state = fisher_trace(policy, problem.theta, observations.flatten(0, 1), policy.distribution).double()
+    halves = per_state.view(len(times), batch.num_envs).tensor_split(2, 1)
+    split = None if batch.num_envs == 1 else math.log(float(halves[0].mean() / halves[1].mean()))
+    standard_error = float(per_state.std() / math.sqrt(len(per_state)))
+    return TraceEstimate(float(per_state.mean()), standard_error, split, len(per_state))
+
+
+def _alignment(problem: Surrogate, config: DiagnosticsConfig, damping: float, trace: float, change: Tensor) -> Row:
+    """Conditioning of F, from the Lanczos coefficients of the solve, and the alignment error of the change."""
+    g, fisher = problem.gradient, problem.fisher
+
+    def metric_product(v: Tensor) -> Tensor:
+        return fisher.product(v) + damping * v
+
+    natural = conjugate_gradient(metric_product, g, config.max_iterations, config.tolerance)
+    largest = natural.largest_eigenvalue - damping
+    return {
+        "alignment_error": alignment_error(change.to(g.dtype), natural.x, metric_product) if change.any() else None,
+        "alignment_outcome": natural.outcome.value,
+        "alignment_residual": natural.residual,
+        "alignment_cg_iterations": natural.iterations,
+        "lambda_max": largest,
+        "condition_number": natural.largest_eigenvalue / damping,
+        "effective_rank": trace / largest,
+    }
+
+
+def alignment_error(change: Tensor, natural: Tensor, metric_product: Callable[[Tensor], Tensor]) -> float:
+    r"""E = 1 - <change, n> / (|change| |n|) in the metric G: 0 along the natural gradient n, 1 orthogonal, 2 against it.
+
+    <u, v> = u^T G v, G = F + lambda I. This project's own definition. Both vectors are scaled to unit length first, so
+    that e does not depend on their size and small steps do not underflow. NaN if either vector is not finite or has
+    no positive length in G.
+
+    Args:
+        change: what the update did, shape (d,).
+        natural: n, close to G^-1 g.
+        metric_product: v -> G v.
+    """
+    change, natural = _unit(change), _unit(natural)
+    g_natural = metric_product(natural)
+    squared_change, squared_natural = float(change.dot(metric_product(change))), float(natural.dot(g_natural))
+    if not (squared_change > 0 and squared_natural > 0):
+        return math.nan
+    return 1 - float(change.dot(g_natural)) / math.sqrt(squared_change * squared_natural)
+
+
+def _unit(v: Tensor) -> Tensor:
+    return (v.double() / v.double().norm()).to(v.dtype)

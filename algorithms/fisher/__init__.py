@@ -1,0 +1,1 @@
+"""Information geometry, free of reinforcement learning: distributions, Fisher operators, solvers, line searches."""

@@ -1,0 +1,153 @@
+"""Families of output distributions: all that depends on which family a network parametrises.
+
+A network maps a state to z, the parameters of one distribution; batches put states in the first axis. B is the number
+of states, K the width of z, A the number of action dimensions (Gaussian) or of actions (categorical).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Distribution(Protocol):
+    """One family: sampling, log-density, entropy, divergence and Fisher matrix in the coordinates z."""
+
+    @property
+    def width(self) -> int:
+        """Width K of z."""
+        ...
+
+    def noise(self, rng: np.random.Generator, steps: int) -> np.ndarray:
+        """Randomness that `sample` turns into one action per step, drawn from one stream: shape (steps, ...)."""
+        ...
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        """Actions a ~ p(a; z), a deterministic function of z and noise."""
+        ...
+
+    def mode(self, z: Tensor) -> Tensor:
+        """Most likely action of each state."""
+        ...
+
+    def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
+        """Log p(a; z), shape (B,), nats."""
+        ...
+
+    def entropy(self, z: Tensor) -> Tensor:
+        """-E log p(a; z), shape (B,), nats."""
+        ...
+
+    def kl(self, z_old: Tensor, z_new: Tensor) -> Tensor:
+        """KL(p(.; z_old) || p(.; z_new)), shape (B,), nats, in float64 and without cancellation for close z."""
+        ...
+
+    def fisher_product(self, z: Tensor, v: Tensor) -> Tensor:
+        """M v, M = E_a[(d log p / dz)(d log p / dz)^T] the Fisher matrix in z, one per state; shape (B, K)."""
+        ...
+
+    def fisher_factors(self, z: Tensor) -> Iterator[Tensor]:
+        """Vectors l of shape (B, K) with sum_i l_i l_i^T = M, state by state."""
+        ...
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """Normal with diagonal covariance; z = (mu, log sigma), K = 2A. M = diag(1/sigma^2, 2)."""
+
+    actions: int
+
+    @property
+    def width(self) -> int:
+        return 2 * self.actions
+
+    def noise(self, rng: np.random.Generator, steps: int) -> np.ndarray:
+        return rng.standard_normal((steps, self.actions), dtype=np.float32)
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        mean, log_std = z.chunk(2, -1)
+        return torch.addcmul(mean, log_std.exp(), noise)
+
+    def mode(self, z: Tensor) -> Tensor:
+        return z.chunk(2, -1)[0]
+
+    def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
+        mean, log_std = z.chunk(2, -1)
+        standardised = (actions - mean) * (-log_std).exp()
+        return -0.5 * standardised.square().sum(-1) - log_std.sum(-1) - 0.5 * self.actions * math.log(2 * math.pi)
+
+    def entropy(self, z: Tensor) -> Tensor:
+        return z.chunk(2, -1)[1].sum(-1) + 0.5 * self.actions * (1 + math.log(2 * math.pi))
+
+    def kl(self, z_old: Tensor, z_new: Tensor) -> Tensor:
+        (mean_old, log_std_old), (mean_new, log_std_new) = z_old.double().chunk(2, -1), z_new.double().chunk(2, -1)
+        twice_log_ratio = 2 * (log_std_old - log_std_new)
+        standardised = (mean_old - mean_new) * (-log_std_new).exp()
+        return 0.5 * (torch.expm1(twice_log_ratio) - twice_log_ratio + standardised.square()).sum(-1)
+
+    def fisher_product(self, z: Tensor, v: Tensor) -> Tensor:
+        log_std = z.chunk(2, -1)[1]
+        mean_part, log_std_part = v.chunk(2, -1)
+        return torch.cat((mean_part * (-2 * log_std).exp(), 2 * log_std_part), -1)
+
+    def fisher_factors(self, z: Tensor) -> Iterator[Tensor]:
+        inverse_std = (-z.chunk(2, -1)[1]).exp()
+        for a in range(self.actions):
+            factor = torch.zeros_like(z)
+            factor[:, a] = inverse_std[:, a]
+            yield factor
+        for a in range(self.actions, self.width):
+            factor = torch.zeros_like(z)
+            factor[:, a] = math.sqrt(2)
+            yield factor
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """Finite choice; z = logits, K = A. M = diag(p) - p p^T with p = softmax(z)."""
+
+    actions: int
+
+    @property
+    def width(self) -> int:
+        return self.actions
+
+    def noise(self, rng: np.random.Generator, steps: int) -> np.ndarray:
+        return rng.random(steps, dtype=np.float32)
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        # Inverse transform: the number of cumulated probabilities at or below the noise. The last one is left out,
+        # since rounding can leave it below 1.
+        cumulated = z.softmax(-1).cumsum(-1)[..., :-1]
+        return (cumulated <= noise.unsqueeze(-1)).sum(-1)
+
+    def mode(self, z: Tensor) -> Tensor:
+        return z.argmax(-1)
+
+    def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
+        return z.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self, z: Tensor) -> Tensor:
+        log_p = z.log_softmax(-1)
+        return -(log_p.exp() * log_p).sum(-1)
+
+    def kl(self, z_old: Tensor, z_new: Tensor) -> Tensor:
+        log_p, log_q = z_old.double().log_softmax(-1), z_new.double().log_softmax(-1)
+        # sum p (e^d - 1) = 0 for d = log q - log p, so every term can be made non-negative and none cancels.
+        difference = log_q - log_p
+        return (log_p.exp() * (torch.expm1(difference) - difference)).sum(-1)
+
+    def fisher_product(self, z: Tensor, v: Tensor) -> Tensor:
+        p = z.softmax(-1)
+        return p * (v - (p * v).sum(-1, keepdim=True))
+
+    def fisher_factors(self, z: Tensor) -> Iterator[Tensor]:
+        p = z.softmax(-1)
+        for a in range(self.actions):
+            factor = -p
+            factor[:, a] += 1
+            yield factor * p[:, a : a + 1].sqrt()

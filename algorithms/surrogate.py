@@ -1,0 +1,68 @@
+"""The local problem of one policy update: raise the surrogate return without leaving the policy's neighbourhood."""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from algorithms.batch import Batch
+from algorithms.fisher.exact import ExactFisher
+from algorithms.fisher.parameters import as_function, flatten
+from algorithms.policy import Policy
+
+
+class Surrogate:
+    r"""Maximise L(theta) subject to D(theta) <= delta around theta_old, the parameters at construction.
+
+        L(theta) = (1/B) sum_t (pi_theta(a_t|s_t) / pi_old(a_t|s_t)) A_t
+        D(theta) = (1/B) sum_s KL(pi_old(.|s) || pi_theta(.|s))
+
+    (Schulman et al. 2015, equation 14.) Near theta_old, L has gradient g and D is the quadratic form of F / 2.
+
+    Attributes:
+        policy: the policy being updated; the surrogate reads its parameters once and never writes them.
+        batch: the transitions.
+        theta: theta_old, shape (d,).
+    """
+
+    def __init__(self, policy: Policy, batch: Batch) -> None:
+        self.policy, self.batch = policy, batch
+        self.theta = flatten(policy)
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """G = (1/B) sum_t A_t grad log pi(a_t|s_t) at theta_old: the policy gradient; no entropy bonus, no clipping."""
+        theta = self.theta.clone().requires_grad_()
+        z = as_function(self.policy, self.batch.observations)(theta)
+        log_prob = self.policy.distribution.log_prob(z, self.batch.actions)
+        (g,) = torch.autograd.grad((log_prob * self.batch.advantages).mean(), theta)
+        return g
+
+    @cached_property
+    def fisher(self) -> ExactFisher:
+        """F at theta_old over the whole batch, in the policy's precision."""
+        return ExactFisher(as_function(self.policy, self.batch.observations), self.theta, self.policy.distribution)
+
+    @cached_property
+    def fisher64(self) -> ExactFisher:
+        """F at theta_old in float64, for differences that float32 would drown."""
+        function = as_function(self.policy, self.batch.observations)
+        return ExactFisher(function, self.theta.double(), self.policy.distribution)
+
+    @torch.no_grad()
+    def evaluate(self, theta: Tensor) -> tuple[float, float]:
+        """(L(theta) - L(theta_old), D(theta)), exact on the whole batch, in float64."""
+        distribution, actions = self.policy.distribution, self.batch.actions
+        z = self._z64(theta)
+        log_ratio = distribution.log_prob(z, actions) - distribution.log_prob(self.z_old, actions)
+        gain = (torch.expm1(log_ratio) * self.batch.advantages).mean()
+        return float(gain), float(distribution.kl(self.z_old, z).mean())
+
+    @cached_property
+    def z_old(self) -> Tensor:
+        """Distribution parameters of the old policy on the batch, float64, shape (B, K)."""
+        return self._z64(self.theta)
+
+    @torch.no_grad()
+    def _z64(self, theta: Tensor) -> Tensor:
+        return as_function(self.policy, self.batch.observations)(theta.double())

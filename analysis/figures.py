@@ -1,0 +1,225 @@
+"""Figures of a suite: learning curves, and per environment the geometry of the updates.
+
+A line is the IQM over the finished runs, in a band that is the pointwise 95 % percentile bootstrap interval
+over runs. With fewer than three finished runs every run is a thin line of its own, and the thick line is
+their mean. What a figure shows is written under it.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
+
+from analysis.curves import Curve
+from analysis.groups import Group
+from analysis.statistics import MIN_RUNS, Draws, iqm, percentile_interval, resampled_iqm
+from analysis.style import (
+    GREY,
+    WIDTH,
+    Style,
+    Styles,
+    algorithm_name,
+    environment_name,
+    figure_style,
+)
+
+COLUMNS = 3
+DOTS = (0, (1, 1.5))
+LONG_DASHES = (0, (5, 2.5))
+LINE = 0.17
+"""Height of a line of the legend, inches."""
+FEW_POINTS = 4
+"""Up to this many points a line also has markers, so that a tiny budget shows at all."""
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write `path`.png and `path`.pdf, without time stamps or versions: equal data give equal files."""
+    with mpl.rc_context(figure_style()):
+        figure.savefig(f"{path}.png", metadata={"Software": None})
+        figure.savefig(f"{path}.pdf", metadata={"CreationDate": None, "Producer": None})
+
+
+def learning_curves(groups: Sequence[Group], styles: Styles, total_steps: int, random: dict[str, float]) -> Figure:
+    """Score against environment steps, one panel per environment, one line per variant.
+
+    Args:
+        groups: a panel for each of their environments, in order. Unfinished runs are drawn thinly as far as
+            they got, with a cross at the end.
+        styles: of every variant of the suite.
+        total_steps: the budget of a run.
+        random: mean return of the random policy by environment.
+    """
+    envs = list(dict.fromkeys(group.env for group in groups))
+    columns = min(COLUMNS, len(envs))
+    with mpl.rc_context(figure_style()):
+        figure, panels = _panels(ceil(len(envs) / columns), columns, panel_height=1.6)
+        for panel, env in zip(panels, envs, strict=False):
+            for group in [group for group in groups if group.env == env]:
+                if group.runs:
+                    _draw_runs(panel, group.scores, group.draws, styles[group.variant])
+                _draw_unfinished(panel, group, styles[group.variant])
+            if env in random:
+                panel.axhline(random[env], color=GREY, linewidth=0.8, linestyle=DOTS, zorder=1)
+            panel.set_title(environment_name(env))
+        for panel in panels[len(envs) :]:
+            panel.remove()
+        for index, panel in enumerate(panels[: len(envs)]):
+            _steps_axis(panel, total_steps, labelled=index + columns >= len(envs))
+            panel.set_ylabel("episode return" if index % columns == 0 else "")
+        handles = _handles(groups, styles)
+        if random:
+            handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=DOTS, label="random policy"))
+        _legend_and_note(figure, handles, _note(groups, unfinished="drawn thinly up to ×"))
+    return figure
+
+
+def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_ref: float) -> Figure:
+    """Fisher trace, KL per accepted step and manifold alignment error of the runs on one environment."""
+    with mpl.rc_context(figure_style()):
+        figure, panels = _panels(1, 3, panel_height=1.75)
+        trace, kl, alignment = panels
+        for panel, name in ((trace, "fisher_trace"), (kl, "kl"), (alignment, "alignment_error")):
+            for group in groups:
+                if group.runs:
+                    _draw_runs(panel, group.kpi(name), group.draws, styles[group.variant])
+            _steps_axis(panel, total_steps, labelled=True)
+        trace.set(title=r"Fisher trace $\mathrm{tr}\,F$", yscale="log")
+        kl.set(title=r"KL per step $D$", yscale="log")
+        kl.axhline(delta_ref, color=GREY, linewidth=0.9, linestyle=LONG_DASHES, zorder=2.5)
+        kl.annotate(r"$\delta$", (1.015, delta_ref), xycoords=kl.get_yaxis_transform(), va="center", color=GREY)
+        _log_ticks(trace)
+        _log_ticks(kl)
+        alignment.set_title(r"Manifold alignment error $e$")
+        alignment.yaxis.set_major_locator(MultipleLocator(0.25))
+        alignment.set_ylim(0, min(2, max(1.05, alignment.get_ylim()[1])))
+        handles = _handles(groups, styles)
+        label = rf"$\delta = {delta_ref:g}$"
+        handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=LONG_DASHES, label=label))
+        _legend_and_note(figure, handles, _note(groups, unfinished="not drawn"), environment_name(groups[0].env))
+    return figure
+
+
+def _panels(rows: int, columns: int, panel_height: float) -> tuple[Figure, list[Axes]]:
+    width = WIDTH * (0.6 if columns == 1 else 1)
+    figure = Figure(figsize=(width, rows * panel_height + 0.35), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for panel in axes.flat:
+        sns.despine(ax=panel)
+    return figure, list(axes.flat)
+
+
+def _draw_runs(panel: Axes, curves: Curve, draws: Draws, style: Style) -> None:
+    """Aggregate of `curves` (runs, K), in its band, or among the runs where they are too few for one."""
+    marker: Style = {"marker": "o", "markersize": 3, "clip_on": False} if len(curves.steps) <= FEW_POINTS else {}
+    runs = len(curves.values)
+    panel.plot(curves.steps, iqm(curves.values, axis=0), **style, **marker, zorder=3)
+    if runs >= MIN_RUNS:
+        low, high = percentile_interval(resampled_iqm(curves.values, draws))
+        panel.fill_between(curves.steps, low, high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)
+    elif runs > 1:
+        for values in curves.values:
+            panel.plot(curves.steps, values, **style | {"linestyle": "-"}, linewidth=0.6, alpha=0.45, zorder=2)
+
+
+def _draw_unfinished(panel: Axes, group: Group, style: Style) -> None:
+    for cell in group.cells:
+        if cell.state == "finished" or cell.progress is None:
+            continue
+        curve = cell.score_curve(group.points)
+        scored = curve.measurements > 0
+        thin = style | {"linestyle": "-", "linewidth": 0.6, "alpha": 0.6}
+        panel.plot(curve.steps[scored], curve.values[scored], **thin, zorder=2)
+        panel.plot(
+            curve.steps[scored][-1:],
+            curve.values[scored][-1:],
+            **style,
+            marker="x",
+            markersize=4,
+            clip_on=False,
+            zorder=4,
+        )
+
+
+def _steps_axis(panel: Axes, total_steps: int, labelled: bool) -> None:
+    scale, unit = (1e6, "millions") if total_steps >= 1_000_000 else (1e3, "thousands")
+    panel.set_xlim(0, total_steps)
+    panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    panel.xaxis.set_major_formatter(lambda steps, _: f"{steps / scale:g}")
+    panel.set_xlabel(f"environment steps ({unit})" if labelled else "")
+
+
+def _log_ticks(panel: Axes) -> None:
+    """Plain numbers at 1, 2, 5 within a decade or two, powers of ten beyond."""
+    low, high = panel.get_ylim()
+    few_decades = high / low < 100
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
+    panel.yaxis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+    if few_decades and 1e-3 <= low < high <= 1e4:
+        panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _handles(groups: Sequence[Group], styles: Styles) -> list[Line2D]:
+    shown = {group.variant for group in groups}
+    return [
+        Line2D([], [], **style, label=algorithm_name(variant)) for variant, style in styles.items() if variant in shown
+    ]
+
+
+def _legend_and_note(figure: Figure, handles: list[Line2D], note: str, title: str | None = None) -> None:
+    """The legend above all panels and `note` under them.
+
+    The note is the title of a legend without entries, for which the layout makes room.
+    """
+    widths = [0.6 + 0.06 * len(str(handle.get_label())) for handle in handles]  # of the entries, about, in inches
+    rows = ceil(sum(widths) / figure.get_figwidth())
+    figure.set_figheight(figure.get_figheight() + LINE * (rows + note.count("\n") + (title is not None)))
+    figure.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=ceil(len(handles) / rows),
+        frameon=False,
+        title=title,
+        columnspacing=1.4,
+        handlelength=2.2,
+    )
+    under = figure.legend(
+        handles=[],
+        loc="outside lower center",
+        frameon=False,
+        title=note,
+        title_fontsize=6.5,
+        borderpad=0,
+        borderaxespad=0,
+    )
+    under.get_title().set_color(GREY)
+    under.get_title().set_multialignment("center")
+
+
+def _note(groups: Sequence[Group], unfinished: str) -> str:
+    """What a line and what surrounds it is, from the number of runs behind the lines of `groups`."""
+    runs = sorted({len(group.runs) for group in groups} - {0})
+    few = [n for n in runs if n < MIN_RUNS]
+    many = [n for n in runs if n >= MIN_RUNS]
+    parts = []
+    if many:
+        parts.append(f"line: IQM over {_span(many)} runs; band: pointwise 95 % percentile bootstrap interval")
+    if few == [1]:
+        parts.append("a line without a band is a single run" if many else "each line is a single run")
+    elif few:
+        parts.append(f"{'fewer runs: ' if many else ''}thin: each run; thick: mean over {_span(few)} runs")
+    planned = sum(len(group.cells) for group in groups)
+    finished = sum(len(group.runs) for group in groups)
+    if finished < planned:
+        parts.append(f"{finished} of {planned} planned runs finished; unfinished ones are {unfinished}")
+    return "\n".join(parts)
+
+
+def _span(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"

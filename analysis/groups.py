@@ -1,0 +1,162 @@
+"""The runs of one variant on one environment, aggregated over seeds."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from analysis.cells import STATES, Cell, Suite
+from analysis.curves import Curve, Floats, bridged, grid_points
+from analysis.sample_efficiency import Resampled
+from analysis.statistics import RESAMPLES, Draws, generator, iqm, resample_runs, resampled_iqm
+from analysis.style import ordered
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one variant on one environment, and their bootstrap resamples over runs.
+
+    Curves, final scores and gains of a group share the same resamples.
+    """
+
+    env: str
+    variant: str
+    cells: tuple[Cell, ...]
+    points: Floats
+    resamples: int
+
+    @cached_property
+    def finished(self) -> list[Cell]:
+        """The runs that finished, with a score or without."""
+        return [cell for cell in self.cells if cell.state == "finished" and cell.progress is not None]
+
+    @cached_property
+    def runs(self) -> list[Cell]:
+        """The runs that enter the aggregates: finished, with a finite final score."""
+        return [cell for cell in self.cells if cell.scored]
+
+    @cached_property
+    def finals(self) -> Floats:
+        """Final scores, (runs,)."""
+        return np.array([cell.final_score for cell in self.runs], dtype=np.float64)
+
+    @property
+    def final(self) -> float:
+        """IQM of the final scores."""
+        return float(iqm(self.finals))
+
+    @cached_property
+    def draws(self) -> Draws:
+        """Resampled runs, (resamples, runs)."""
+        return resample_runs(len(self.runs), generator(self.env, self.variant), self.resamples)
+
+    @cached_property
+    def scores(self) -> Curve:
+        """Score curves of the runs: `steps` (K,), `values` and `measurements` (runs, K)."""
+        return _stack([cell.score_curve(self.points) for cell in self.runs])
+
+    def kpi(self, name: str) -> Curve:
+        """KPI curves where any run has a measurement: `steps` (P,), `values` and `measurements` (runs, P).
+
+        A run without a measurement at such a point (all its updates rejected) is bridged by a straight line.
+        """
+        curves = [cell.kpi_curve(name, self.points) for cell in self.runs]
+        stacked = _stack([curve._replace(values=bridged(curve)) for curve in curves])
+        measured = stacked.measurements.any(axis=0)
+        return Curve(stacked.steps[measured], stacked.values[:, measured], stacked.measurements[:, measured])
+
+    @cached_property
+    def curve(self) -> Floats:
+        """Seed-aggregated score curve, (K,): IQM over runs, null until every run has a score."""
+        return iqm(self.scores.values, axis=0)
+
+    @cached_property
+    def resampled_curves(self) -> Floats:
+        """The same in every resample, (resamples, K)."""
+        return resampled_iqm(self.scores.values, self.draws)
+
+    @cached_property
+    def resampled_finals(self) -> Floats:
+        """IQM of the final scores in every resample, (resamples,)."""
+        return iqm(self.finals[self.draws])
+
+    @property
+    def resampled(self) -> Resampled:
+        """Curve and final score with their resamples, for the sample-efficiency gain; needs a scored run."""
+        return Resampled(
+            steps=self.scores.steps,
+            curve=self.curve,
+            curves=self.resampled_curves,
+            final=self.final,
+            finals=self.resampled_finals,
+        )
+
+    @property
+    def states(self) -> str:
+        """The states of the planned cells in words, e.g. ``4 finished, 1 failed``."""
+        count = Counter(cell.state for cell in self.cells)
+        return ", ".join(f"{count[state]} {state}" for state in STATES if count[state])
+
+
+@dataclass(frozen=True)
+class Results:
+    """A suite's cells, grouped: what tables and figures are made of.
+
+    `groups` come by environment in the order of the plan, then by variant in the order of `style.ordered`.
+    """
+
+    suite: Suite
+    groups: tuple[Group, ...]
+    resamples: int
+
+    def group(self, env: str, variant: str) -> Group | None:
+        """The group of a variant on an environment, None where none is planned."""
+        return next((g for g in self.groups if (g.env, g.variant) == (env, variant)), None)
+
+    @cached_property
+    def random(self) -> dict[str, float]:
+        """Mean return of the random policy by environment, where it was evaluated."""
+        return {env: float(returns.mean()) for env, returns in self.random_returns.items()}
+
+    @cached_property
+    def random_returns(self) -> dict[str, Floats]:
+        """Returns of the random policy's episodes by environment, (episodes,), pooled over all runs.
+
+        Runs of one seed may have played the very same random episodes; such a repeated set counts once.
+        """
+        returns = {env: _distinct([c for c in self.suite.cells if c.env == env]) for env in self.suite.envs}
+        return {env: episodes for env, episodes in returns.items() if episodes.size}
+
+    def resampled_random(self, env: str) -> Floats:
+        """Mean return of the random policy in every resample of its episodes, (resamples,)."""
+        returns = self.random_returns[env]
+        draws = resample_runs(len(returns), generator(env, "random"), self.resamples)
+        return np.asarray(returns[draws].mean(axis=-1))
+
+
+def gather(suite: Suite, resamples: int = RESAMPLES) -> Results:
+    """Group the cells of a suite; `resamples` is the number of bootstrap resamples behind every interval."""
+    points = grid_points(suite.total_steps)
+    groups = [
+        Group(env, variant, cells, points, resamples)
+        for env in suite.envs
+        for variant in ordered(suite.variants)
+        if (cells := tuple(c for c in suite.cells if (c.env, c.variant) == (env, variant)))
+    ]
+    return Results(suite, tuple(groups), resamples)
+
+
+def _distinct(cells: Sequence[Cell]) -> Floats:
+    sets = {(c.seed, r.tobytes()): r for c in cells if (r := c.evaluation.get("random")) is not None}
+    return np.concatenate(list(sets.values())) if sets else np.empty(0)
+
+
+def _stack(curves: Sequence[Curve]) -> Curve:
+    steps = np.median([curve.steps for curve in curves], axis=0)
+    return Curve(
+        steps,
+        np.stack([curve.values for curve in curves]),
+        np.stack([curve.measurements for curve in curves]),
+    )

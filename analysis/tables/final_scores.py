@@ -1,0 +1,78 @@
+"""Table of final scores: IQM over seeds, evaluation of the final policies, the random policy beside them."""
+
+import numpy as np
+
+from analysis.groups import Group, Results
+from analysis.statistics import MIN_RUNS, percentile_interval
+from analysis.style import algorithm_name, environment_name
+from analysis.tables.formats import Record, Table, interval, number
+from analysis.tables.words import budget, few_runs, interval_words, step_words, unscored
+
+
+def final_scores(results: Results) -> Table:
+    """Per environment and variant: IQM of the last `episode_return` over the runs that finished with one.
+
+    The interval is the 95 % percentile bootstrap over runs, given from three runs on; with fewer the CSV has
+    mean, minimum and maximum only, and the reader sees every run.
+    """
+    records = [_record(results, group) for group in results.groups]
+    rows = [_row(record, group) for record, group in zip(records, results.groups, strict=True)]
+    caption = (
+        f"Final score in suite {results.suite.name}: episode return at the end of {budget(results)} (mean "
+        "over the last training episodes of a run). IQM over runs "
+        f"{interval_words(results)}{few_runs(results, 'the mean, and every run in parentheses')}. Runs: "
+        "finished with a score / planned. Deterministic and stochastic: mean return of the evaluation "
+        "episodes of the final policies; random: of uniformly random actions, pooled over the "
+        f"environment's runs. {step_words(results)}"
+    )
+    header = ["Environment", "Algorithm", "Final score", "Runs", "Deterministic", "Stochastic", "Random"]
+    return Table("final_scores", "Final scores", caption, records, header, rows)
+
+
+def _record(results: Results, group: Group) -> Record:
+    scores = group.finals
+    low, high = percentile_interval(group.resampled_finals) if len(scores) >= MIN_RUNS else (None, None)
+    evaluated = {
+        mode: [cell.evaluation[mode] for cell in group.finished if mode in cell.evaluation]
+        for mode in ("deterministic", "stochastic")
+    }
+    random = results.random_returns.get(group.env)
+    return {
+        "env": group.env,
+        "variant": group.variant,
+        "algorithm": group.cells[0].algorithm,
+        "runs_planned": len(group.cells),
+        "runs_finished": len(group.finished),
+        "runs_scored": len(scores),
+        "states": group.states,
+        "iqm": group.final if len(scores) else None,
+        "low": None if low is None else float(low),
+        "high": None if high is None else float(high),
+        "mean": float(scores.mean()) if len(scores) else None,
+        "std": float(scores.std(ddof=1)) if len(scores) > 1 else None,
+        "min": float(scores.min()) if len(scores) else None,
+        "max": float(scores.max()) if len(scores) else None,
+        "scores": " ".join(f"{cell.seed}:{cell.final_score!r}" for cell in group.runs),
+        **{
+            f"{mode}_mean": float(np.concatenate(returns).mean()) if returns else None
+            for mode, returns in evaluated.items()
+        },
+        "random_mean": results.random.get(group.env),
+        "random_episodes": 0 if random is None else len(random),
+        "note": unscored(group),
+    }
+
+
+def _row(record: Record, group: Group) -> list[str]:
+    score = interval(record["iqm"], record["low"], record["high"])
+    if 1 < len(group.runs) < MIN_RUNS:
+        score += f" ({'; '.join(number(value) for value in group.finals)})"
+    return [
+        environment_name(group.env),
+        algorithm_name(group.variant),
+        score,
+        f"{record['runs_scored']}/{record['runs_planned']}",
+        number(record["deterministic_mean"]),
+        number(record["stochastic_mean"]),
+        number(record["random_mean"]),
+    ]

@@ -1,0 +1,149 @@
+"""A table in three formats: CSV with every column in full precision, Markdown and LaTeX for reading."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Record = Mapping[str, Any]
+"""One row of a table's CSV file: strings, numbers, and None for null."""
+
+WIDE = 12
+"""Columns above which a LaTeX table is set in small type and tightly."""
+LATEX = {
+    "σ_τ": r"$\sigma_\tau$",
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "≥": r"$\geq$",
+    "∞": r"$\infty$",
+    "√": r"$\surd$",
+    "½": r"$\tfrac{1}{2}$",
+    "·": r"$\cdot$",
+    "×": r"$\times$",
+    "−": r"$-$",
+    "–": "--",
+    "⌊": r"$\lfloor$",
+    "⌋": r"$\rfloor$",
+    "δ": r"$\delta$",
+    "σ": r"$\sigma$",
+    "τ": r"$\tau$",
+    "₁": r"$_1$",
+    "₂": r"$_2$",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: `records` go to the CSV file, `header` and `rows` are what is read.
+
+    `words` are the headers of columns that hold words, which are left-aligned; numbers are right-aligned. In
+    LaTeX a repeated entry of the first column is left out.
+    """
+
+    name: str
+    title: str
+    caption: str
+    records: Sequence[Record]
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: Sequence[str] = ("Environment", "Algorithm")
+
+    def csv(self) -> str:
+        """Every column in full precision; null is an empty field, NaN is ``nan``, infinities are ``inf``."""
+        file = io.StringIO()
+        writer = csv.DictWriter(file, list(self.records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.records)
+        return file.getvalue()
+
+    def markdown(self) -> str:
+        """A pipe table under its caption."""
+        alignment = [":--" if title in self.words else "--:" for title in self.header]
+        lines = [self.header, alignment, *([_markdown(entry) for entry in row] for row in self.rows)]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"{self.caption}\n\n{table}\n"
+
+    def latex(self) -> str:
+        """A ``table`` environment that needs the package booktabs only."""
+        columns = "".join("l" if title in self.words else "r" for title in self.header)
+        body = []
+        previous = None
+        for row in self.rows:
+            if previous is not None and row[0] != previous:
+                body.append(r"\addlinespace")
+            shown = [row[0] if row[0] != previous else "", *row[1:]]
+            body.append(" & ".join(latex(entry) for entry in shown) + r" \\")
+            previous = row[0]
+        lines = [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}[t]",
+            r"\centering\scriptsize\setlength{\tabcolsep}{3pt}" if len(self.header) > WIDE else r"\centering\small",
+            rf"\caption{{{latex(self.caption)}}}",
+            rf"\label{{tab:{self.name.replace('_', '-')}}}",
+            rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+            r"\toprule",
+            " & ".join(latex(entry) for entry in self.header) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def latex(text: str) -> str:
+    """`text` with LaTeX's special characters and this package's symbols escaped, and minus signs as such."""
+    signed = re.sub(r"(?<![\w-])-(?=[\d∞])", "−", text)
+    return re.sub("|".join(map(re.escape, LATEX)), lambda match: LATEX[match.group()], signed)
+
+
+def _markdown(entry: str) -> str:
+    return " ".join(entry.split()).replace("|", r"\|")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`value` to at least `digits` significant digits, integers above that whole; null is –."""
+    if value is None:
+        return "–"
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if value == 0:
+        return "0"
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value
+    if exponent < -3:
+        mantissa, _, power = f"{value:.{digits - 2}e}".partition("e")
+        return f"{mantissa}e{int(power)}"
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent to one decimal; null is –."""
+    return "–" if share is None else f"{100 * share:.{0 if share in (0, 1) else 1}f} %"
+
+
+def thousands(steps: float | None) -> str:
+    """Environment steps in thousands: 43k."""
+    if steps is None:
+        return "–"
+    return f"{steps / 1000:.1f}k" if steps < 10_000 else f"{steps / 1000:,.0f}k"
+
+
+def interval(value: float | None, low: float | None, high: float | None) -> str:
+    """``value [low, high]``, or the value alone where there is no interval."""
+    return number(value) if low is None or high is None else f"{number(value)} [{number(low)}, {number(high)}]"

@@ -1,0 +1,91 @@
+"""Table of the geometry of the updates: run-level KPIs, aggregated over the finished runs of a variant."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from analysis import geometry as kpis
+from analysis.geometry import DEGENERATE, KPIS, STABILITY_LAG, run_counts, run_geometry
+from analysis.groups import Group, Results
+from analysis.statistics import MIN_RUNS, bootstrap_interval, generator, iqm
+from analysis.style import algorithm_name, environment_name
+from analysis.tables.formats import Record, Table, number, percent
+from analysis.tables.words import step_words, unscored
+
+SHOWN: dict[str, tuple[str, Callable[[float | None], str]]] = {
+    "kl_median": ("KL median", number),
+    "kl_p95": ("p95", number),
+    "kl_max": ("max", number),
+    "kl_share_above": ("> δ", percent),
+    "kl_cv": ("CV", number),
+    "alignment_error": ("Alignment e", number),
+    "quadratic_error": ("Quadratic q", number),
+    "trace": ("Trace τ", number),
+    "trace_stability": ("σ_τ", number),
+    "trace_noise_floor": ("σ_τ floor", number),
+    "rejection_rate": ("Rejected", percent),
+}
+"""Run-level KPIs of the table: header and format."""
+
+
+def geometry(results: Results) -> Table:
+    """Per environment and variant: IQM over runs of every run-level KPI, and sums of the updates by outcome.
+
+    The CSV has for each KPI the 95 % percentile bootstrap interval over runs (`_low`, `_high`; from three
+    runs on), the counts per outcome, and per KPI how often it was measured and how often it came out NaN.
+    """
+    records = [_record(results, group) for group in results.groups]
+    caption = (
+        f"Geometry of the updates in suite {results.suite.name}. Each entry: IQM over the finished runs of "
+        "a run-level figure (95 % percentile bootstrap intervals over runs are in the CSV file). KL per "
+        "step, alignment error and quadratic error: over accepted updates; > δ: share of them above δ = "
+        f"{results.suite.delta_ref:g}; CV: standard deviation / mean. Trace τ: geometric mean of tr F over "
+        f"a run; σ_τ: standard deviation of log τ(t+L)/τ(t), L = {STABILITY_LAG // 1000}k steps; its "
+        "floor: √½ × standard deviation of log(τ₁/τ₂), what sampling noise alone would give. Rejected: "
+        "share of all updates; other outcomes than stepped and rejected, and NaN values of the KPIs, are "
+        f"counted over all runs. {step_words(results)}"
+    )
+    header = ["Environment", "Algorithm", "Runs", *(title for title, _ in SHOWN.values()), "Other", "NaN"]
+    rows = [_row(record) for record in records]
+    return Table("geometry", "Geometry", caption, records, header, rows)
+
+
+def _record(results: Results, group: Group) -> dict[str, Any]:
+    progresses = [cell.progress for cell in group.finished if cell.progress is not None]
+    runs = [run_geometry(progress, results.suite.delta_ref) for progress in progresses]
+    counts = [run_counts(progress) for progress in progresses]
+    record: dict[str, Any] = {
+        "env": group.env,
+        "variant": group.variant,
+        "algorithm": group.cells[0].algorithm,
+        "runs_planned": len(group.cells),
+        "runs_finished": len(group.finished),
+    }
+    for name in kpis.RUN_LEVEL:
+        values = np.array([value for run in runs if (value := run[name]) is not None])
+        record[name] = float(iqm(values)) if values.size else None
+        record[f"{name}_low"], record[f"{name}_high"] = _interval(values, group, results.resamples)
+    for name in kpis.COUNTS:
+        record[name] = sum(count[name] for count in counts)
+    record["nan"] = sum(count[f"{name}_nan"] for count in counts for name in KPIS)
+    record["note"] = unscored(group)
+    return record
+
+
+def _interval(values: np.ndarray, group: Group, resamples: int) -> tuple[float | None, float | None]:
+    if len(values) < MIN_RUNS:
+        return None, None
+    return bootstrap_interval(values, generator(group.env, group.variant), resamples=resamples)
+
+
+def _row(record: Record) -> list[str]:
+    other = [f"{record[name]} {name.replace('_', ' ')}" for name in DEGENERATE[1:] if record[name]]
+    return [
+        environment_name(str(record["env"])),
+        algorithm_name(str(record["variant"])),
+        f"{record['runs_finished']}/{record['runs_planned']}",
+        *(show(record[name]) for name, (_, show) in SHOWN.items()),
+        ", ".join(other) or "–",
+        str(record["nan"]),
+    ]

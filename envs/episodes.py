@@ -1,0 +1,51 @@
+"""Finished training episodes and the score they give a run: the return of the stochastic policy while it learns."""
+
+import numpy as np
+
+
+class EpisodeLog:
+    """Follows every environment's current episode and keeps the returns of those that ended.
+
+    Attributes:
+        env_steps: environment steps so far, all environments together.
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        self.env_steps = 0
+        self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, dtype=np.int64)
+        self._ended_at: list[int] = []
+        self._ended_return: list[float] = []
+        self._unfinished_envs = np.ones(num_envs, dtype=bool)
+
+    def step(self, rewards: np.ndarray, done: np.ndarray) -> list[dict[str, float | int]]:
+        """One step of every environment, raw rewards; returns a row of `episodes.parquet` per episode that ended."""
+        self.env_steps += len(rewards)
+        self._returns += rewards
+        self._lengths += 1
+        rows: list[dict[str, float | int]] = []
+        for i in np.flatnonzero(done):
+            episode_return = float(self._returns[i])
+            rows.append(
+                {
+                    "env_steps": self.env_steps,
+                    "episode_return": episode_return,
+                    "episode_length": int(self._lengths[i]),
+                    "env_index": int(i),
+                }
+            )
+            self._ended_at.append(self.env_steps)
+            self._ended_return.append(episode_return)
+        self._returns[done], self._lengths[done] = 0.0, 0
+        self._unfinished_envs[done] = False
+        return rows
+
+    def score(self) -> float | None:
+        """`episode_return`: mean over the last min(100, max(m, num_envs)) episodes, m of the last 10 % of steps.
+
+        A fixed window of 100 would be an average over the whole run at small budgets. None until every environment
+        has ended an episode, since the first ones to end are the short ones.
+        """
+        if self._unfinished_envs.any():
+            return None
+        recent = len(self._ended_at) - int(np.searchsorted(self._ended_at, 0.9 * self.env_steps, side="right"))
+        return float(np.mean(self._ended_return[-min(100, max(recent, len(self._returns))) :]))

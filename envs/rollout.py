@@ -1,0 +1,233 @@
+"""Playing a task: batches of transitions for training, whole episodes for evaluation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import SyncVectorEnv
+
+from envs.episodes import EpisodeLog
+from envs.normalisers import ObservationNormaliser, RewardNormaliser
+from envs.tasks import EnvConfig, make, random_actions, spaces, to_action_space
+
+Act = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+"""(normalised observations (N, n), noise (N, ...) or None for the most likely action) -> actions (N, ...)."""
+
+
+@dataclass
+class RolloutConfig:
+    """How experience is collected, the same for every algorithm.
+
+    Attributes:
+        num_envs: environments stepped together.
+        warmup_steps: steps of uniformly random actions that initialise the normalisers; they count as steps.
+        normalise_observations: subtract the running mean, divide by the running standard deviation.
+        normalise_rewards: divide by the running standard deviation of the discounted return.
+        clip: largest absolute value of a normalised observation or reward.
+    """
+
+    num_envs: int = 16
+    warmup_steps: int = 512
+    normalise_observations: bool = True
+    normalise_rewards: bool = True
+    clip: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.num_envs < 1:
+            raise ValueError(f"rollout.num_envs={self.num_envs}: must be at least 1")
+        if self.warmup_steps < 0 or self.warmup_steps % self.num_envs:
+            raise ValueError(
+                f"rollout.warmup_steps={self.warmup_steps}: must be a multiple of rollout.num_envs={self.num_envs}"
+            )
+        if not self.clip > 0:
+            raise ValueError(f"rollout.clip={self.clip}: must be above 0")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """T steps of N environments, time first.
+
+    Attributes:
+        observations: normalised with the statistics before this batch, float32, (T, N, n).
+        actions: as the policy sampled them, (T, N, ...).
+        rewards: scaled, (T, N).
+        terminated: the task ended at this step, (T, N).
+        truncated: a limit cut the episode off at this step, (T, N).
+        last_observations: normalised, after the last step, (N, n).
+        cut_off: indices (t, n) of the truncated steps, (k, 2).
+        cut_off_observations: normalised final observation of each of them, (k, n).
+        episodes: a row of `episodes.parquet` per episode that ended.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    last_observations: np.ndarray
+    cut_off: np.ndarray
+    cut_off_observations: np.ndarray
+    episodes: list[dict[str, Any]]
+
+
+class Collector:
+    """Steps the environments of one run, with one stream of action noise for each of them.
+
+    Args:
+        task: the task.
+        config: how to collect.
+        env_seeds: seeds of the environments.
+        noise_seeds: seeds of the action noise.
+    """
+
+    def __init__(
+        self,
+        task: EnvConfig,
+        config: RolloutConfig,
+        env_seeds: np.random.SeedSequence,
+        noise_seeds: np.random.SeedSequence,
+    ) -> None:
+        self.envs = make(task, config.num_envs)
+        self.spaces = spaces(self.envs)
+        self.episodes = EpisodeLog(config.num_envs)
+        self.observation_normaliser = ObservationNormaliser(
+            self.spaces.n_observations, config.normalise_observations, config.clip
+        )
+        self.reward_normaliser = RewardNormaliser(config.num_envs, task.gamma, config.normalise_rewards, config.clip)
+        self.noise_streams = [np.random.default_rng(s) for s in noise_seeds.spawn(config.num_envs)]
+        self._observations = _reset(self.envs, env_seeds).copy()
+
+    def warm_up(self, steps: int, rng: np.random.Generator) -> None:
+        """Initialise the normalisers by `steps` steps of random actions, then reset every environment."""
+        length = steps // self.envs.num_envs
+        if length == 0:
+            return
+        observations, rewards, done = [], [], []
+        for _ in range(length):
+            step = self.envs.step(to_action_space(self.envs, random_actions(self.envs, rng)))
+            observations.append(step[0].copy())
+            rewards.append(step[1].copy())
+            done.append(step[2] | step[3])
+        self.observation_normaliser.update(np.concatenate(observations))
+        self.reward_normaliser.update(np.stack(rewards), np.stack(done))
+        self.reward_normaliser.restart()
+        self.episodes.env_steps += steps
+        self._observations = self.envs.reset()[0].copy()
+
+    def collect(self, act: Act, draw_noise: Callable[[np.random.Generator, int], np.ndarray], length: int) -> Rollout:
+        """`length` steps of every environment; the normalisers are frozen meanwhile and updated at the end.
+
+        Raises:
+            FloatingPointError: an environment returned an observation or reward that is not finite.
+        """
+        noise = np.stack([draw_noise(rng, length) for rng in self.noise_streams], 1)
+        raw, observations, actions, rewards, terminated, truncated = [], [], [], [], [], []
+        cut_off, cut_off_observations = [], []
+        episodes: list[dict[str, Any]] = []
+        for t in range(length):
+            raw.append(self._observations)
+            observations.append(self.observation_normaliser(self._observations))
+            actions.append(act(observations[t], noise[t]))
+            step = self.envs.step(to_action_space(self.envs, actions[t]))
+            self._observations, reward, end, cut, info = step[0].copy(), step[1].copy(), step[2], step[3], step[4]
+            rewards.append(reward)
+            terminated.append(end.copy())
+            truncated.append(cut & ~end)
+            if "final_obs" in info:
+                for n in np.flatnonzero(truncated[t]):
+                    cut_off.append((t, n))
+                    cut_off_observations.append(info["final_obs"][n])
+            episodes += self.episodes.step(reward, end | cut)
+        raw_observations, raw_rewards = np.stack(raw), np.stack(rewards)
+        if not (np.isfinite(raw_observations).all() and np.isfinite(raw_rewards).all()):
+            raise FloatingPointError("an environment returned an observation or reward that is not finite")
+
+        rollout = Rollout(
+            observations=np.stack(observations),
+            actions=np.stack(actions),
+            rewards=self.reward_normaliser(raw_rewards),
+            terminated=np.stack(terminated),
+            truncated=np.stack(truncated),
+            last_observations=self.observation_normaliser(self._observations),
+            cut_off=np.asarray(cut_off, dtype=np.int64).reshape(-1, 2),
+            cut_off_observations=self.observation_normaliser(
+                np.asarray(cut_off_observations).reshape(-1, self.spaces.n_observations)
+            ),
+            episodes=episodes,
+        )
+        self.observation_normaliser.update(raw_observations.reshape(-1, self.spaces.n_observations))
+        self.reward_normaliser.update(raw_rewards, rollout.terminated | rollout.truncated)
+        return rollout
+
+
+@dataclass
+class EvaluationConfig:
+    """Episodes played after training.
+
+    Attributes:
+        episodes: number for each mode; 0 for none.
+        max_steps: an episode still going after so many steps is stopped and counted as it stands.
+    """
+
+    episodes: int = 20
+    max_steps: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.episodes < 0:
+            raise ValueError(f"evaluation.episodes={self.episodes}: must not be negative")
+        if self.max_steps < 1:
+            raise ValueError(f"evaluation.max_steps={self.max_steps}: must be at least 1")
+
+
+def evaluate(
+    task: EnvConfig,
+    config: EvaluationConfig,
+    act: Act,
+    draw_noise: Callable[[np.random.Generator, int], np.ndarray],
+    normaliser: ObservationNormaliser,
+    seeds: np.random.SeedSequence,
+) -> list[dict[str, Any]]:
+    """Rows of `evaluation.parquet`: the policy's most likely actions, its samples, and uniformly random actions.
+
+    The three modes start from the same initial states; the normaliser is only read. Uniformly random actions are the
+    zero of normalised scores.
+    """
+    if config.episodes == 0:
+        return []
+    env_seeds, noise_seeds, random_seeds = seeds.spawn(3)
+    noise_streams = [np.random.default_rng(s) for s in noise_seeds.spawn(config.episodes)]
+    random_stream = np.random.default_rng(random_seeds)
+    rows = []
+    for mode in ("deterministic", "stochastic", "random"):
+        envs = make(task, config.episodes)
+        # A fresh sequence of the same key each time: spawning changes what the next spawn of one object gives.
+        observations = _reset(envs, np.random.SeedSequence(env_seeds.entropy, spawn_key=env_seeds.spawn_key))
+        returns, lengths = np.zeros(config.episodes), np.zeros(config.episodes, dtype=np.int64)
+        playing = np.ones(config.episodes, dtype=bool)
+        for _ in range(config.max_steps):
+            if mode == "random":
+                actions = random_actions(envs, random_stream)
+            elif mode == "deterministic":
+                actions = act(normaliser(observations), None)
+            else:
+                noise = np.concatenate([draw_noise(rng, 1) for rng in noise_streams])
+                actions = act(normaliser(observations), noise)
+            observations, rewards, terminated, truncated, _ = envs.step(to_action_space(envs, actions))
+            returns += rewards * playing
+            lengths += playing
+            playing &= ~(terminated | truncated)
+            if not playing.any():
+                break
+        envs.close()
+        rows += [
+            {"mode": mode, "episode_return": float(r), "episode_length": int(n)}
+            for r, n in zip(returns, lengths, strict=True)
+        ]
+    return rows
+
+
+def _reset(envs: SyncVectorEnv, seeds: np.random.SeedSequence) -> np.ndarray:
+    observations: np.ndarray
+    observations, _ = envs.reset(seed=[int(s.generate_state(1)[0]) for s in seeds.spawn(envs.num_envs)])
+    return observations

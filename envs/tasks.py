@@ -1,0 +1,130 @@
+"""Tasks by name: from settings to a Gymnasium vector environment with flat observations."""
+
+import difflib
+import logging
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from omegaconf import MISSING
+
+
+@dataclass
+class EnvConfig:
+    """One task.
+
+    Attributes:
+        name: its name in paths and tables.
+        id: Gymnasium id.
+        gamma: discount of the returns that agents maximise; scores are undiscounted.
+        kwargs: arguments of `gymnasium.make`.
+    """
+
+    name: str = MISSING
+    id: str = MISSING
+    gamma: float = MISSING
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"env.gamma={self.gamma}: must lie in [0, 1]")
+        if self.id not in gym.registry:
+            near = difflib.get_close_matches(self.id, gym.registry, n=3) or ["CartPole-v1"]
+            raise ValueError(f"env.id={self.id}: Gymnasium knows no such task; nearest: {', '.join(near)}")
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """Sizes of a task's spaces.
+
+    Attributes:
+        n_observations: length of the flattened observation.
+        n_actions: length of the action vector, or number of actions if discrete.
+        discrete: whether actions are a finite choice.
+    """
+
+    n_observations: int
+    n_actions: int
+    discrete: bool
+
+
+@cache
+def _log_mujoco_warning(message: str) -> None:
+    logging.getLogger(__name__).warning("MuJoCo: %s", message)
+
+
+# MuJoCo would repeat its warnings for every environment made, on the terminal and in a file in the working directory.
+mujoco.set_mju_user_warning(_log_mujoco_warning)
+
+
+class _DropInfo(gym.Wrapper[Any, Any, Any, Any]):
+    """Throws the info dictionary away, which nothing reads and vector environments spend time on merging."""
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, _ = self.env.step(action)
+        return observation, reward, terminated, truncated, {}
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        return self.env.reset(**kwargs)[0], {}
+
+
+def make(config: EnvConfig, num_envs: int) -> SyncVectorEnv:
+    """num_envs copies of the task, each reset within the step that ends its episode (`final_obs` keeps the last state).
+
+    Raises:
+        ValueError: the task cannot be made, or its spaces are not supported: observations must be a box, actions a
+            finite choice or a box.
+    """
+
+    def make_one() -> gym.Env[Any, Any]:
+        env = gym.make(config.id, disable_env_checker=True, **config.kwargs)
+        if isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) != 1:
+            env = gym.wrappers.FlattenObservation(env)
+        return _DropInfo(env)
+
+    try:
+        envs = SyncVectorEnv([make_one] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+    except (gym.error.Error, TypeError, ImportError) as error:
+        raise ValueError(f"env.id={config.id}: cannot be made: {' '.join(str(error).split())}") from error
+    observation, action = envs.single_observation_space, envs.single_action_space
+    if not isinstance(observation, gym.spaces.Box):
+        raise ValueError(f"env.id={config.id}: observations are {observation}; only box observations are supported")
+    if not isinstance(action, gym.spaces.Box | gym.spaces.Discrete):
+        raise ValueError(f"env.id={config.id}: actions are {action}; only box and discrete actions are supported")
+    return envs
+
+
+def spaces(envs: SyncVectorEnv) -> Spaces:
+    """Sizes of the spaces of one environment."""
+    observation, action = envs.single_observation_space, envs.single_action_space
+    assert observation.shape is not None
+    if isinstance(action, gym.spaces.Discrete):
+        return Spaces(observation.shape[0], int(action.n), True)
+    assert action.shape is not None
+    return Spaces(observation.shape[0], int(np.prod(action.shape)), False)
+
+
+def to_action_space(envs: SyncVectorEnv, actions: np.ndarray) -> np.ndarray:
+    """What the environments execute: discrete actions shifted to the space's start, vectors clipped to the box."""
+    space = envs.single_action_space
+    if isinstance(space, gym.spaces.Discrete):
+        return np.asarray(actions + space.start)
+    assert isinstance(space, gym.spaces.Box)
+    return np.asarray(np.clip(actions.reshape(-1, *space.shape), space.low, space.high))
+
+
+def random_actions(envs: SyncVectorEnv, rng: np.random.Generator) -> np.ndarray:
+    """Uniformly random actions, as a policy would give them; unbounded dimensions are standard normal."""
+    space = envs.single_action_space
+    if isinstance(space, gym.spaces.Discrete):
+        return rng.integers(space.n, size=envs.num_envs)
+    assert isinstance(space, gym.spaces.Box)
+    shape = (envs.num_envs, int(np.prod(space.shape)))
+    low, high = space.low.reshape(-1), space.high.reshape(-1)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    uniform = rng.uniform(np.where(bounded, low, 0), np.where(bounded, high, 1), shape)
+    return np.where(bounded, uniform, rng.standard_normal(shape)).astype(np.float32)

@@ -1,0 +1,219 @@
+"""One cell of a grid: train.py in a process of its own, and what its end means for the pipeline.
+
+    python -m pipeline.run_cell RUN_DIR [--attempt N --attempts M --pipeline-pid PID] -- COMMAND ...
+
+`run_dir=RUN_DIR` is added to COMMAND, which runs on one thread and writes to RUN_DIR/train.log.
+
+    COMMAND ends with                         the wrapper
+    0 and a status.json                       exits 0
+    1 and a status.json that says `failed`    exits 0: a failed cell is a finished one, shown with its reason
+    3, the directory holds another run        moves it to RUN_DIR.old-<identity> and runs COMMAND once more
+    4, another process trains there           exits 4
+    130, 143, or while it is being stopped    exits likewise and records nothing: the next attempt goes on
+    anything else, or without a status.json   exits with that code; on the last attempt records why, exits 0
+
+A SIGINT, SIGTERM or SIGHUP to the wrapper, or the end of the process PID, stops COMMAND with SIGTERM.
+"""
+
+import argparse
+import ctypes
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+from tracking.lock import acquire
+from tracking.manifest import STATUS, read_manifest, read_status, write_status
+
+POLL = 0.5  # s between two looks at the signals received and at the pipeline
+GRACE = 60.0  # s for a stopped run to save its state before it is killed
+LOCK_PAUSE = 5.0  # s before a locked directory is tried again: a killed pipeline's run ends within seconds
+FINISHED, FAILED, REFUSED, OTHER_IDENTITY, LOCKED = range(5)  # exit codes of train.py
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",  # the last words of a killed run reach the log
+}
+
+
+class Stop:
+    """Whether the cell is to stop: a signal was received, or the pipeline that started it is gone."""
+
+    def __init__(self, pipeline_pid: int | None) -> None:
+        self.signal = 0  # the one it was told by; none yet
+        self._pipeline: psutil.Process | None = None
+        for number in _STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets SIGHUP
+                signal.signal(number, self._receive)
+        if pipeline_pid is not None:
+            try:
+                self._pipeline = psutil.Process(pipeline_pid)
+            except psutil.NoSuchProcess:
+                self.signal = signal.SIGTERM
+
+    def _receive(self, number: int, _frame: object) -> None:
+        self.signal = self.signal or number
+
+    def requested(self) -> bool:
+        """Look whether the cell is to stop."""
+        if not self.signal and self._pipeline is not None and _is_gone(self._pipeline):
+            self.signal = signal.SIGTERM
+        return self.signal != 0
+
+
+def run_cell(run_dir: Path, command: Sequence[str], attempt: int, attempts: int, stop: Stop) -> int:
+    """Run COMMAND to its end as the table above says; returns the exit code of the wrapper."""
+    if stop.requested():  # already: nothing is started
+        return 128 + stop.signal
+    command = [*command, f"run_dir={run_dir}"]
+    code, last_line = _run_logged(run_dir, command, f"attempt {attempt} of {attempts}", stop)
+    if code == OTHER_IDENTITY and not stop.requested():
+        moved_to = _move_away(run_dir)
+        _say(run_dir, f"held another run, now in {moved_to}")
+        code, last_line = _run_logged(run_dir, command, "again, in a new directory", stop)
+
+    status = read_status(run_dir)
+    if code == FINISHED and status is not None:
+        return 0
+    if stop.requested():
+        return 128 + stop.signal
+    if code in (128 + number for number in _STOP_SIGNALS):
+        return code
+    if code == FAILED and status is not None and status["status"] == "failed":
+        _say(run_dir, f"failed: {status['reason']}")
+        return 0
+    if code == LOCKED:
+        _say(run_dir, "another process trains there")
+        _wait(LOCK_PAUSE if attempt < attempts else 0, stop.requested)
+        return LOCKED
+
+    reason = _explain(code, last_line)
+    if attempt < attempts:
+        _say(run_dir, f"attempt {attempt} of {attempts}: {reason}")
+        return code or 1
+    _say(run_dir, f"failed: {reason}")
+    write_status(run_dir, "failed", reason)
+    return 0
+
+
+def _run_logged(run_dir: Path, command: Sequence[str], title: str, stop: Stop) -> tuple[int, str]:
+    """Run the command; returns its exit code, 128 + n for a signal n, and the last line it wrote."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / STATUS).unlink(missing_ok=True)  # what is there afterwards is of this attempt
+    with (run_dir / "train.log").open("a+b") as log:
+        log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}, {title}: {shlex.join(command)}\n".encode())
+        log.flush()
+        start = log.tell()
+        code = _supervise(command, log.fileno(), stop)
+        log.seek(start)
+        lines = re.split(r"[\r\n]+", log.read().decode(errors="replace"))
+    return code, next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _supervise(command: Sequence[str], log: int, stop: Stop) -> int:
+    # In a session of its own the run sees no Ctrl-C of the terminal, only the one SIGTERM it gets from here.
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **_ENVIRONMENT},
+        start_new_session=True,
+        preexec_fn=_die_with_parent(),
+    )
+    kill_at: float | None = None
+    while True:
+        try:
+            code = child.wait(timeout=POLL)
+            return code if code >= 0 else 128 - code
+        except subprocess.TimeoutExpired:
+            if kill_at is None and stop.requested():
+                child.terminate()
+                kill_at = time.monotonic() + GRACE
+            elif kill_at is not None and time.monotonic() > kill_at:
+                child.kill()
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """What a child does before exec so that it gets SIGTERM when this process dies, however that happens."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def arm() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the call
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return arm
+
+
+def _move_away(run_dir: Path) -> Path:
+    """Rename a run directory after the identity of the run it holds; returns its new path."""
+    lock = acquire(run_dir)  # never a directory in use
+    try:
+        manifest = read_manifest(run_dir)
+        identity = manifest["identity"]["hash"][:12] if manifest else "unknown"
+        target, number = run_dir.with_name(f"{run_dir.name}.old-{identity}"), 1
+        while target.exists():
+            number += 1
+            target = run_dir.with_name(f"{run_dir.name}.old-{identity}-{number}")
+        return run_dir.rename(target)
+    finally:
+        os.close(lock)
+
+
+def _explain(code: int, last_line: str) -> str:
+    """Why a run that left no status ended, in one line."""
+    if code == REFUSED:
+        return f"refused: {last_line}"
+    if code == 128 + signal.SIGKILL:
+        return "killed by signal 9 (out of memory?)"
+    if code > 128:
+        return f"killed by signal {code - 128}"
+    return last_line or f"exit code {code} without a word"
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _wait(seconds: float, interrupted: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not interrupted():
+        time.sleep(POLL)
+
+
+def _say(run_dir: Path, message: str) -> None:
+    print(f"{run_dir}: {message} (log: {run_dir / 'train.log'})", file=sys.stderr)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the cell that the command line describes; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.run_cell", description=__doc__.splitlines()[0])
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--attempt", type=int, default=1, help="which attempt this is, from 1")
+    parser.add_argument("--attempts", type=int, default=1, help="how many attempts there are")
+    parser.add_argument("--pipeline-pid", type=int, help="stop when this process is gone")
+    parser.add_argument("command", nargs="+", help="the training command, after --")
+    options = parser.parse_args(arguments)
+    stop = Stop(options.pipeline_pid)
+    return run_cell(options.run_dir, options.command, options.attempt, options.attempts, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,281 @@
+"""Suites: conf/suite/<name>.yaml read, checked and unrolled into cells, one training run each.
+
+    envs: [halfcheetah, {cartpole: [env=gym, env.id=CartPole-v1]}]  # conf/env/<name>.yaml; name: overrides
+    algorithms: all              # every algorithm found, or a list of names
+    variants:                    # beside or instead of `algorithms`; name: overrides
+      npg_fixed: [algorithm=npg, step_rule=lr]
+    seeds: 2                     # 0 .. n-1, or a list
+    total_steps: 150000          # environment steps per run
+    delta_ref: 0.02              # KL per step drawn in figures and used for shares
+    baseline: adam_pg            # the variant that gains are measured against
+    overrides: [evaluation.episodes=10]   # for every cell
+
+Nothing here imports torch: a mistake in a suite shows before anything is computed.
+`python -m pipeline.suites NAME` prints what the pipeline writes to results/NAME/suite.json.
+"""
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import yaml
+
+from tracking.identity import REPOSITORY
+
+_KEYS = ("envs", "algorithms", "variants", "seeds", "total_steps", "delta_ref", "baseline", "overrides")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # becomes a directory
+_OVERRIDE = re.compile(r"\+{0,2}([A-Za-z_][\w./@]*)=.*", re.DOTALL)
+_OF_THE_CELL = ("env", "algorithm", "seed", "total_steps", "run_dir")  # what the suite itself sets
+
+RUN_DIR = "results/{suite}/runs/{env}/{variant}/seed-{seed}"
+
+
+class SuiteError(ValueError):
+    """A suite that cannot be run; the message is one line that names the setting."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run of a suite. `overrides` are the arguments of train.py, all but `run_dir`."""
+
+    env: str
+    variant: str
+    algorithm: str
+    seed: int
+    overrides: tuple[str, ...]
+    run_dir: str  # relative to the repository root
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A grid of cells and how the analysis reads it."""
+
+    name: str
+    baseline: str
+    delta_ref: float
+    total_steps: int
+    cells: tuple[Cell, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """What suite.json holds: everything the analysis needs, nothing that only training reads."""
+        cells = [{k: v for k, v in asdict(cell).items() if k != "overrides"} for cell in self.cells]
+        return {
+            "suite": self.name,
+            "baseline": self.baseline,
+            "delta_ref": self.delta_ref,
+            "total_steps": self.total_steps,
+            "cells": cells,
+        }
+
+
+def load_suite(name: str, root: Path = REPOSITORY) -> Suite:
+    """Read and check the suite `name` of the repository at `root`. Raises SuiteError."""
+    suites = _stems(root / "conf" / "suite")
+    if name not in suites:
+        raise SuiteError(f"suite {name}: unknown; {_offer(name, suites)}")
+    try:
+        settings = _read_yaml(root / "conf" / "suite" / f"{name}.yaml")
+        return _unroll(name, settings, root)
+    except SuiteError as error:
+        raise SuiteError(f"suite {name}: {error}") from None
+
+
+def find_algorithms(root: Path = REPOSITORY) -> list[str]:
+    """Names of all algorithms: those with both conf/algorithm/<name>.yaml and algorithms/<name>.py."""
+    return sorted(_stems(root / "conf" / "algorithm") & _stems(root / "algorithms", ".py"))
+
+
+def _unroll(name: str, settings: Mapping[str, Any], root: Path) -> Suite:
+    for key in settings:
+        if key not in _KEYS:
+            raise SuiteError(f"{key}: unknown key; {_offer(str(key), _KEYS)}")
+    envs = _envs(settings.get("envs"), root)
+    variants = _variants(settings.get("algorithms"), settings.get("variants"), root)
+    seeds = _seeds(settings.get("seeds"))
+    total_steps = settings.get("total_steps")
+    if not _is_int(total_steps) or total_steps < 1:
+        raise SuiteError(f"total_steps: {total_steps!r} is not a positive integer, such as 150000")
+    delta_ref = settings.get("delta_ref", 0.02)
+    if not (_is_int(delta_ref) or isinstance(delta_ref, float)) or not 0 < delta_ref < float("inf"):
+        raise SuiteError(f"delta_ref: {delta_ref!r} is not a positive number, such as 0.02")
+    baseline = settings.get("baseline", "adam_pg")
+    if not isinstance(baseline, str) or baseline not in variants:
+        raise SuiteError(f"baseline: no variant {baseline!r} in this suite; {_offer(str(baseline), variants)}")
+    common = _overrides("overrides", settings.get("overrides", []), chosen=None)
+
+    # The more specific override comes later, and the last one wins: suite, environment, variant.
+    cells = tuple(
+        Cell(
+            env=env,
+            variant=variant,
+            algorithm=algorithm,
+            seed=seed,
+            overrides=(
+                f"algorithm={algorithm}",
+                f"env={env_conf}",
+                f"seed={seed}",
+                f"total_steps={total_steps}",
+                *common,
+                *env_overrides,
+                *variant_overrides,
+            ),
+            run_dir=RUN_DIR.format(suite=name, env=env, variant=variant, seed=seed),
+        )
+        for env, (env_conf, env_overrides) in envs.items()
+        for variant, (algorithm, variant_overrides) in variants.items()
+        for seed in seeds
+    )
+    return Suite(name, baseline, float(delta_ref), total_steps, cells)
+
+
+def _envs(entries: Any, root: Path) -> dict[str, tuple[str, list[str]]]:
+    """Name in paths -> (name of conf/env/<name>.yaml, further overrides)."""
+    if not entries:
+        raise SuiteError("envs: no environment is listed; list at least one, such as [halfcheetah]")
+    if not isinstance(entries, list):
+        raise SuiteError(f"envs: {entries!r} is not a list, such as [halfcheetah, hopper]")
+    known = _stems(root / "conf" / "env")
+    envs: dict[str, tuple[str, list[str]]] = {}
+    for entry in entries:
+        for name, overrides in entry.items() if isinstance(entry, dict) else [(entry, [f"env={entry}"])]:
+            _check_name("envs", name)
+            if name in envs:
+                raise SuiteError(f"envs: {name} is listed twice; list every environment once")
+            conf, *further = _overrides(f"envs: {name}", overrides, chosen="env")
+            if conf not in known:
+                raise SuiteError(f"envs: unknown environment {conf!r}; {_offer(conf, known)}")
+            envs[name] = (conf, further)
+    return envs
+
+
+def _variants(algorithms: Any, variants: Any, root: Path) -> dict[str, tuple[str, list[str]]]:
+    """Name of the variant -> (algorithm, further overrides)."""
+    known = find_algorithms(root)
+    names = known if algorithms == "all" else algorithms or []
+    if not isinstance(names, list):
+        raise SuiteError(f"algorithms: {algorithms!r} is neither `all` nor a list, such as [adam_pg, trpo]")
+    if not isinstance(variants or {}, dict):
+        raise SuiteError(f"variants: {variants!r} is not a mapping from names to lists of overrides")
+    found: dict[str, tuple[str, list[str]]] = {}
+    entries = [("algorithms", name, [f"algorithm={name}"]) for name in names]
+    entries += [("variants", name, overrides) for name, overrides in (variants or {}).items()]
+    for setting, name, overrides in entries:
+        _check_name(setting, name)
+        if name in found:
+            raise SuiteError(f"{setting}: {name} names two variants; give every variant a name of its own")
+        algorithm, *further = _overrides(f"{setting}: {name}", overrides, chosen="algorithm")
+        if algorithm not in known:
+            raise SuiteError(
+                f"{setting}: unknown algorithm {algorithm!r}, which takes conf/algorithm/{algorithm}.yaml"
+                f" and algorithms/{algorithm}.py; {_offer(algorithm, known)}"
+            )
+        found[name] = (algorithm, further)
+    if not found:
+        raise SuiteError("algorithms: no algorithm or variant is listed; list at least one, or write `all`")
+    return found
+
+
+def _seeds(entry: Any) -> list[int]:
+    seeds = list(range(entry)) if _is_int(entry) and entry > 0 else entry
+    if entry in (None, 0) or seeds == []:
+        raise SuiteError("seeds: no seed is listed; give a number of seeds, such as 5, or a list")
+    if not isinstance(seeds, list) or not all(_is_int(seed) for seed in seeds):
+        raise SuiteError(f"seeds: {entry!r} is neither a positive integer nor a list of integers")
+    for seed in seeds:
+        if seed < 0:
+            raise SuiteError(f"seeds: {seed} is negative; seeds are 0 or above")
+        if seeds.count(seed) > 1:
+            raise SuiteError(f"seeds: {seed} is listed twice; list every seed once")
+    return seeds
+
+
+def _overrides(setting: str, entries: Any, chosen: str | None) -> list[str]:
+    """Check a list of overrides; with `chosen`, put the value of that one required key first."""
+    if not isinstance(entries, list):
+        raise SuiteError(f"{setting}: {entries!r} is not a list of overrides, such as [key=value]")
+    values, further = [], []
+    for entry in entries:
+        match = _OVERRIDE.fullmatch(entry) if isinstance(entry, str) else None
+        if match is None:
+            raise SuiteError(f"{setting}: {entry!r} is not an override of the form key=value")
+        if match[1] == chosen:
+            values.append(entry.partition("=")[2])
+        elif match[1] in _OF_THE_CELL:
+            raise SuiteError(f"{setting}: {entry}: the suite sets `{match[1]}` for each cell; remove it here")
+        else:
+            further.append(entry)
+    if chosen and len(values) != 1:
+        raise SuiteError(f"{setting}: {len(values) or 'no'} `{chosen}=` in its overrides; give exactly one")
+    return values + further
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; unlike `yaml.safe_load` alone, a key that is there twice is an error."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader))
+        settings = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SuiteError(f"line {line} of {path}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if settings is None:
+        raise SuiteError(f"{path} is empty; it needs envs, algorithms, seeds and total_steps")
+    if not isinstance(settings, dict):
+        raise SuiteError(f"{path} holds no mapping; it needs envs, algorithms, seeds and total_steps")
+    return settings
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, where: str = "") -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise SuiteError(f"{where}{name} is listed twice; give every name once")
+            seen.add(name)
+            _refuse_repeated_keys(value, f"{where}{name}: ")
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated_keys(item, where)
+
+
+def _check_name(setting: str, name: Any) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SuiteError(f"{setting}: {name!r} is no name for a directory; use letters, digits and _ . + -")
+
+
+def _is_int(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _stems(directory: Path, suffix: str = ".yaml") -> set[str]:
+    return {path.stem for path in directory.glob(f"*{suffix}")}
+
+
+def _offer(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    listed = f"there are: {', '.join(names) or 'none'}"
+    return f"did you mean {close[0]}? ({listed})" if close else listed
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print suite.json of the suite named by the one argument."""
+    if len(arguments) != 1:
+        sys.exit("usage: python -m pipeline.suites NAME")
+    try:
+        suite = load_suite(arguments[0])
+    except SuiteError as error:
+        sys.exit(str(error))
+    print(json.dumps(suite.describe(), indent=1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

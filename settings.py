@@ -1,0 +1,162 @@
+"""The settings of one run: their types, the checks that cross rooms, and what a user reads when one is wrong."""
+
+import difflib
+import re
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from hydra.errors import MissingConfigException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+import algorithms
+from algorithms.algorithm import Algorithm, FisherConfig, Pair
+from algorithms.batch import AdvantageConfig
+from algorithms.critic import CriticConfig
+from algorithms.diagnostics import DiagnosticsConfig
+from algorithms.policy import NetworkConfig
+from envs.rollout import EvaluationConfig, RolloutConfig
+from envs.tasks import EnvConfig
+from tracking.wandb_tracker import TrackerConfig
+
+
+@dataclass
+class CheckpointConfig:
+    """When the files of a run are brought up to date.
+
+    Attributes:
+        interval: seconds between two writes of tables and checkpoint; the end of the run writes them too.
+    """
+
+    interval: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not self.interval > 0:
+            raise ValueError(f"checkpoint.interval={self.interval}: must be above 0 seconds")
+
+
+@dataclass
+class RunConfig:
+    """All settings of one run; `conf/config.yaml` has the values and says what each is."""
+
+    algorithm: Any = MISSING
+    env: EnvConfig = MISSING
+    fisher: FisherConfig = MISSING
+    tracker: TrackerConfig = MISSING
+    seed: int = MISSING
+    total_steps: int = MISSING
+    run_dir: str = MISSING
+    device: str = MISSING
+    threads: int = MISSING
+    direction: str | None = MISSING
+    step_rule: str | None = MISSING
+    solver: str = MISSING
+    learning_rate_schedule: str = MISSING
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        batch_size, num_envs = self.algorithm.batch_size, self.rollout.num_envs
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed}: must not be negative")
+        if self.threads < 1:
+            raise ValueError(f"threads={self.threads}: must be at least 1")
+        if batch_size % num_envs:
+            raise ValueError(
+                f"algorithm.batch_size={batch_size}: must be a multiple of rollout.num_envs={num_envs}, "
+                f"for example {max(1, round(batch_size / num_envs)) * num_envs}"
+            )
+        if self.total_steps < batch_size:
+            raise ValueError(
+                f"total_steps={self.total_steps}: must be at least algorithm.batch_size={batch_size}, one update"
+            )
+        if self.learning_rate_schedule not in ("constant", "linear"):
+            raise ValueError(
+                f"learning_rate_schedule={self.learning_rate_schedule}: unknown; choose one of constant, linear"
+            )
+        self._check_device()
+        if self.algorithm_class.is_pair:
+            if self.pair.direction is None or self.pair.step_rule is None:
+                raise ValueError(f"algorithm={self.algorithm.name}: needs both a direction and a step_rule")
+        elif self.direction is not None or self.step_rule is not None:
+            setting = "direction" if self.direction is not None else "step_rule"
+            raise ValueError(
+                f"{setting}={getattr(self, setting)}: algorithm={self.algorithm.name} is no pair of direction and "
+                "step rule and takes neither; leave it out, or choose adam_pg, npg or trpo"
+            )
+
+    def _check_device(self) -> None:
+        try:
+            device = torch.device(self.device)
+        except RuntimeError:
+            raise ValueError(f"device={self.device}: unknown; choose cpu, cuda or cuda:<index>") from None
+        if device.type not in ("cpu", "cuda"):
+            raise ValueError(f"device={self.device}: not supported; choose cpu, cuda or cuda:<index>")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(
+                f"device={self.device}: this machine has {torch.cuda.device_count()} usable GPUs; choose device=cpu"
+            )
+
+    @property
+    def algorithm_class(self) -> type[Algorithm]:
+        """The class behind `algorithm`."""
+        return algorithms.load(self.algorithm.name)
+
+    @property
+    def pair(self) -> Pair:
+        """The settings that cut across algorithms."""
+        return Pair(self.direction, self.step_rule, self.fisher, self.solver)
+
+    @property
+    def updates(self) -> int:
+        """Number of updates; what is left of total_steps after the last whole batch is not sampled."""
+        return int(self.total_steps // self.algorithm.batch_size)
+
+
+def typed(composed: DictConfig) -> RunConfig:
+    """Settings with their types checked.
+
+    Raises:
+        ValueError: a value out of range, in one line that names the setting.
+        omegaconf.errors.OmegaConfBaseException: an unknown key or a wrong type.
+    """
+    schema = OmegaConf.structured(RunConfig)
+    schema.algorithm = OmegaConf.structured(algorithms.load(composed.algorithm.name).Config)
+    config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def refuse(error: Exception, program: str = "train.py") -> int:
+    """Say in one line what is wrong with the settings; returns the exit code."""
+    print(f"{program}: {explain(error)}", file=sys.stderr)
+    return 2
+
+
+def explain(error: Exception) -> str:
+    """One line that names the setting, what is wrong and what would be right, from whatever found it wrong."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        near = difflib.get_close_matches(name, error.options, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return f"{group}={name}: unknown; {hint}choose one of {', '.join(error.options)}"
+    if match := re.match(r"You must specify '(\w+)'.*?Available options: (.*)", text):
+        return f"{match[1]}: must be given; choose one of {', '.join(match[2].split())}"
+    if match := re.match(r"Could not override '(env\.kwargs)[.']", text):
+        return f"{match[1]}: add an argument of gymnasium.make with +{match[1]}.NAME=VALUE"
+    if match := re.match(r"Could not override '([\w.@/]+)'", text):
+        return f"{match[1]}: no such setting; python train.py --help lists them all"
+    if isinstance(error, MissingMandatoryValue) or "MissingMandatoryValue" in text:
+        found = re.search(r"Missing mandatory value: ([\w.]+)", text)
+        return f"{found[1] if found else getattr(error, 'full_key', '?')}: must be given"
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {' '.join(str(error.msg or text).split()).split(' full_key:')[0]}"
+    return text

@@ -1,0 +1,184 @@
+"""Whole updates: step rules at their exact lengths, named outcomes, parameters restored bit for bit."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import algorithms
+from algorithms.algorithm import FisherConfig, Outcome, Pair
+from algorithms.fisher.parameters import flatten
+from algorithms.policy import Policy
+from algorithms.policy_gradient import PolicyGradient
+from algorithms.step_rules import CurvatureError, normalised, to_divergence
+from tests.algorithms.problems import DISTRIBUTIONS, make_policy, make_problem
+from tests.settings import compose
+
+GAUSSIAN = DISTRIBUTIONS[0]
+
+
+def make_algorithm(policy: Policy, *overrides: str) -> PolicyGradient:
+    config = compose(*overrides, "env=hopper", "rollout.num_envs=4", "algorithm.batch_size=24")
+    algorithm = config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))
+    assert isinstance(algorithm, PolicyGradient)
+    return algorithm
+
+
+def test_the_normalised_step_has_the_length_it_promises() -> None:
+    problem = make_problem(make_policy(GAUSSIAN))
+    step = normalised(problem, problem.gradient, delta=0.02, damping=0.3).change
+    assert step is not None
+    length = float(problem.fisher.quadratic(step) + 0.3 * step.dot(step))
+    assert 0.5 * length == pytest.approx(0.02, rel=1e-12)
+
+
+def test_the_divergence_step_reaches_delta_exactly() -> None:
+    problem = make_problem(make_policy(GAUSSIAN))
+    step = to_divergence(problem, problem.gradient, delta=0.05, damping=0.1).change
+    assert step is not None
+    assert 0.999 * 0.05 <= problem.evaluate(problem.theta + step)[1] <= 0.05
+
+
+def test_a_direction_without_length_is_refused_by_name() -> None:
+    problem = make_problem(make_policy(GAUSSIAN))
+    with pytest.raises(CurvatureError) as zero:
+        normalised(problem, torch.zeros_like(problem.theta), delta=0.02, damping=0.1)
+    assert zero.value.outcome == "negative_curvature"
+    with pytest.raises(CurvatureError) as nan:
+        normalised(problem, problem.theta * math.nan, delta=0.02, damping=0.1)
+    assert nan.value.outcome == "non_finite"
+
+
+@pytest.mark.parametrize("direction", ["gradient", "sgd", "adam", "rmsprop", "natural"])
+@pytest.mark.parametrize("step_rule", ["lr", "normalised", "kl", "line_search"])
+def test_any_direction_goes_with_any_step_rule(direction: str, step_rule: str) -> None:
+    policy = make_policy(GAUSSIAN)
+    algorithm = make_algorithm(policy, "algorithm=npg", f"direction={direction}", f"step_rule={step_rule}")
+    problem = make_problem(policy)
+    update = algorithm.update(problem, 1.0)
+    assert update.outcome is Outcome.STEPPED
+    gain, kl = problem.evaluate(flatten(policy))
+    assert gain > 0
+    if step_rule == "kl":
+        assert kl == pytest.approx(0.02, rel=1e-3)
+    if step_rule == "line_search":
+        assert kl <= 0.02
+    assert (update.damping is not None) == (direction == "natural")
+
+
+def test_the_line_search_can_start_at_the_exact_divergence() -> None:
+    policy = make_policy(GAUSSIAN)
+    algorithm = make_algorithm(policy, "algorithm=trpo", "algorithm.line_search_start=kl")
+    problem = make_problem(policy)
+    assert algorithm.update(problem, 1.0).metrics["backtracks"] == 0
+    assert problem.evaluate(flatten(policy))[1] == pytest.approx(0.02, rel=1e-3)
+
+
+@pytest.mark.parametrize("start", ["normalised", "kl"])
+def test_a_failed_line_search_restores_the_parameters_bit_for_bit(start: str) -> None:
+    policy = make_policy(GAUSSIAN).float()
+    before = flatten(policy)
+    problem = make_problem(policy)
+    # The surrogate can only fall: every trial is shown a gain of the opposite sign.
+    evaluate = problem.evaluate
+    problem.evaluate = lambda theta: (-abs(evaluate(theta)[0]), evaluate(theta)[1])  # type: ignore[method-assign]
+    algorithm = make_algorithm(policy, "algorithm=trpo", f"algorithm.line_search_start={start}")
+    update = algorithm.update(problem, 1.0)
+    assert update.outcome is Outcome.REJECTED
+    assert (update.metrics["backtracks"], update.metrics["step_size"]) == (10, 0.0)
+    assert torch.equal(flatten(policy), before)
+
+
+@pytest.mark.parametrize("name", ["adam_pg", "npg", "trpo"])
+@pytest.mark.parametrize(("advantage", "outcome"), [(0.0, Outcome.ZERO_GRADIENT), (math.nan, Outcome.NON_FINITE)])
+def test_degenerate_gradients_are_named_and_leave_everything_as_it_was(
+    name: str, advantage: float, outcome: Outcome
+) -> None:
+    policy = make_policy(GAUSSIAN)
+    algorithm = make_algorithm(policy, f"algorithm={name}")
+    algorithm.update(make_problem(policy), 1.0)
+    before, state = flatten(policy), {k: v.clone() for k, v in algorithm.direction.state.items()}
+    problem = make_problem(policy)
+    problem.batch.advantages.fill_(advantage)
+    assert algorithm.update(problem, 1.0).outcome is outcome
+    assert torch.equal(flatten(policy), before)
+    assert all(torch.equal(algorithm.direction.state[k], v) for k, v in state.items())
+
+
+@pytest.mark.parametrize(("value", "outcome"), [(-1.0, Outcome.NEGATIVE_CURVATURE), (math.nan, Outcome.NON_FINITE)])
+def test_a_fisher_matrix_gone_wrong_is_named_and_leaves_the_parameters(value: float, outcome: Outcome) -> None:
+    policy = make_policy(GAUSSIAN)
+    problem = make_problem(policy)
+    problem.fisher.product = lambda v: value * v  # type: ignore[method-assign]
+    before = flatten(policy)
+    assert make_algorithm(policy, "algorithm=trpo").update(problem, 1.0).outcome is outcome
+    assert torch.equal(flatten(policy), before)
+
+
+def test_the_learning_rate_schedule_scales_the_step() -> None:
+    policies = [make_policy(GAUSSIAN) for _ in range(2)]
+    steps = []
+    for policy, scale in zip(policies, (1.0, 0.25), strict=True):
+        before = flatten(policy)
+        make_algorithm(policy, "algorithm=adam_pg").update(make_problem(policy), scale)
+        steps.append(flatten(policy) - before)
+    torch.testing.assert_close(0.25 * steps[0], steps[1])
+
+
+def test_ppo_with_one_pass_over_one_minibatch_is_one_adam_step_on_the_policy_gradient() -> None:
+    """At ratio 1 nothing is clipped, so the gradient is g; Adam's first step has length alpha in every coordinate."""
+    policy = make_policy(GAUSSIAN)
+    config = compose(
+        "algorithm=ppo", "env=hopper", "rollout.num_envs=4", "algorithm.batch_size=24", "algorithm.minibatch_size=24",
+        "algorithm.epochs=1", "algorithm.max_gradient_norm=1e9",
+    )  # fmt: skip
+    problem, before = make_problem(policy), flatten(policy)
+    algorithm = config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))
+    update = algorithm.update(problem, 1.0)
+    g = problem.gradient
+    expected = config.algorithm.learning_rate * g / (g.abs() + 1e-5)
+    torch.testing.assert_close(flatten(policy) - before, expected, rtol=1e-6, atol=1e-12)
+    assert update.metrics["clip_fraction"] == 0.0
+
+
+@pytest.mark.parametrize(("advantage", "outcome"), [(0.0, Outcome.ZERO_GRADIENT), (math.nan, Outcome.NON_FINITE)])
+def test_ppo_names_degenerate_batches(advantage: float, outcome: Outcome) -> None:
+    policy = make_policy(GAUSSIAN)
+    config = compose("algorithm=ppo", "env=hopper", "rollout.num_envs=4", "algorithm.batch_size=128")
+    algorithm = config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))
+    problem, before = make_problem(policy, n=128), flatten(policy)
+    problem.batch.advantages.fill_(advantage)
+    assert algorithm.update(problem, 1.0).outcome is outcome
+    assert torch.equal(flatten(policy), before)
+
+
+def test_ppo_undoes_an_update_whose_gradient_blows_up_midway() -> None:
+    policy = make_policy(GAUSSIAN)
+    config = compose("algorithm=ppo", "env=hopper", "rollout.num_envs=4", "algorithm.batch_size=128")
+    algorithm = config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))
+    problem, before = make_problem(policy, n=128), flatten(policy)
+    in_the_second_minibatch = int(np.random.default_rng(0).permutation(128)[-1])
+    problem.batch.observations[in_the_second_minibatch] = math.nan
+    assert algorithm.update(problem, 1.0).outcome is Outcome.NON_FINITE
+    assert torch.equal(flatten(policy), before)
+
+
+def test_unknown_names_and_half_pairs_are_refused() -> None:
+    fisher = FisherConfig("exact", "cg", 10, 1e-10)
+    for pair in [("east", "lr"), ("natural", "giant")]:
+        with pytest.raises(ValueError, match="choose one of"):
+            Pair(*pair, fisher, "cg")
+    with pytest.raises(ValueError, match="solver=magic"):
+        Pair("natural", "lr", fisher, "magic")
+    with pytest.raises(ValueError, match=r"there is no algorithms/nothing\.py"):
+        algorithms.load("nothing")
+    with pytest.raises(ValueError, match="must define one Algorithm"):
+        algorithms.load("batch")
+
+
+def test_every_setting_of_a_pair_has_a_value_in_the_yaml() -> None:
+    for name in ("adam_pg", "npg", "trpo"):
+        config = compose(f"algorithm={name}", "env=hopper")
+        assert not OmegaConf.missing_keys(OmegaConf.structured(config.algorithm))

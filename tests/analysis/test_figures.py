@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.cells import load_suite
+from analysis.curves import Floats
+from analysis.figures import geometry, learning_curves, save_figure
+from analysis.groups import Results, gather
+from analysis.statistics import iqm
+from analysis.style import algorithm_name, environment_name, line_styles, ordered
+from tests.analysis.synthetic import write_suite
+from tests.analysis.test_suite_tables import rewrite, run
+
+
+def results(tmp_path: Path, seeds: int, variants: tuple[str, ...] = ("adam_pg", "trpo")) -> Results:
+    suite_dir = write_suite(tmp_path, ["hopper"], list(variants), seeds, total_steps=60_000)
+    return gather(load_suite(suite_dir), 100)
+
+
+def test_line_is_the_iqm_in_a_band_from_three_runs_on(tmp_path: Path) -> None:
+    suite = results(tmp_path, seeds=5)
+    styles = line_styles(suite.suite.variants)
+    figure = learning_curves(suite.groups, styles, 60_000, {})
+    [panel] = figure.axes
+    assert len(panel.lines) == 2
+    assert len(panel.collections) == 2
+    scores = np.stack([cell.score_curve(suite.groups[1].points).values for cell in suite.groups[1].runs])
+    np.testing.assert_allclose(ydata(panel.lines[1]), iqm(scores, axis=0))
+    assert xdata(panel.lines[1])[-1] == 59_392  # the end of the run
+    assert "IQM over 5 runs; band: pointwise 95 % percentile bootstrap interval" in notes(figure)
+
+
+def test_with_two_runs_each_is_drawn_and_the_figure_says_so(tmp_path: Path) -> None:
+    suite = results(tmp_path, seeds=2)
+    figure = learning_curves(suite.groups, line_styles(suite.suite.variants), 60_000, {})
+    [panel] = figure.axes
+    assert len(panel.lines) == 2 * (1 + 2)
+    assert len(panel.collections) == 0
+    assert "thin: each run; thick: mean over 2 runs" in notes(figure)
+
+
+def test_rejected_updates_are_no_zeros_and_a_nan_is_a_gap(tmp_path: Path) -> None:
+    suite_dir = write_suite(tmp_path, ["hopper"], ["trpo"], 1, total_steps=60_000)
+    run_dir = run(suite_dir, "hopper", "trpo", 0)
+    updates = 29
+    rewrite(run_dir, "outcome", lambda values: ["rejected" if i == 3 else "stepped" for i in range(updates)])
+    rewrite(run_dir, "kl", lambda values: [0.0 if i == 3 else np.nan if i == 12 else 0.01 for i in range(updates)])
+    suite = gather(load_suite(suite_dir), 100)
+    figure = geometry(suite.groups, line_styles(["trpo"]), 60_000, 0.02)
+    kl = figure.axes[1]
+    assert kl.get_yscale() == "log"
+    drawn = ydata(kl.lines[0])
+    np.testing.assert_allclose(drawn, [0.01, 0.01, np.nan, 0.01, 0.01, 0.01])
+    reference = [line for line in kl.lines if set(ydata(line)) == {0.02}]
+    assert len(reference) == 1
+    assert reference[0].is_dashed()
+    assert r"$\delta = 0.02$" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_bins_without_a_measurement_do_not_break_the_line(tmp_path: Path) -> None:
+    suite = results(tmp_path, seeds=1)  # measured at steps 2048, 22528, 43008: in bins 1, 3 and 5
+    figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000, 0.02)
+    trace = figure.axes[0].lines[0]
+    assert xdata(trace).tolist() == [10_000, 30_000, 50_000]
+    assert np.isfinite(ydata(trace)).all()
+
+
+def test_equal_data_give_equal_files(tmp_path: Path) -> None:
+    suite = results(tmp_path, seeds=3)
+    for name in ("one", "two"):
+        figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000, 0.02)
+        save_figure(figure, tmp_path / name)
+    for kind in (".png", ".pdf"):
+        assert (tmp_path / "one").with_suffix(kind).read_bytes() == (tmp_path / "two").with_suffix(kind).read_bytes()
+    assert b"CreationDate" not in (tmp_path / "one.pdf").read_bytes()
+
+
+def test_a_name_with_a_dot_keeps_it(tmp_path: Path) -> None:
+    suite = results(tmp_path, seeds=1)
+    save_figure(learning_curves(suite.groups, line_styles(suite.suite.variants), 60_000, {}), tmp_path / "a_v1.5")
+    assert (tmp_path / "a_v1.5.png").is_file()
+
+
+def test_a_variant_has_one_colour_whoever_else_is_there() -> None:
+    alone, crowd = line_styles(["trpo"]), line_styles(["zeta", "ppo", "trpo", "alpha", "acktr", "npg", "adam_pg"])
+    assert alone["trpo"] == crowd["trpo"]
+    assert list(crowd) == ["adam_pg", "npg", "trpo", "ppo", "acktr", "alpha", "zeta"]
+    assert crowd["npg"]["linestyle"] != crowd["trpo"]["linestyle"]  # they often coincide
+
+
+@pytest.mark.parametrize("variants", [13, 20, 29])
+def test_many_variants_stay_distinct(variants: int) -> None:
+    styles = line_styles(["adam_pg", "npg", "trpo", "ppo", "acktr", *(f"v{i:02}" for i in range(variants - 5))])
+    assert len({(to_hex(s["color"]), str(s["linestyle"])) for s in styles.values()}) == variants
+
+
+def test_names() -> None:
+    assert environment_name("halfcheetah") == "HalfCheetah"
+    assert environment_name("atari_space_invaders") == "Space Invaders"
+    assert environment_name("cartpole") == "cartpole"
+    assert algorithm_name("adam_pg") == "Adam-PG"
+    assert ordered(["npg_fixed", "ppo", "adam_pg"]) == ["adam_pg", "ppo", "npg_fixed"]
+
+
+def notes(figure: Figure) -> str:
+    return "\n".join(legend.get_title().get_text() for legend in figure.legends)
+
+
+def xdata(line: Line2D) -> Floats:
+    return np.asarray(line.get_xdata(), dtype=np.float64)
+
+
+def ydata(line: Line2D) -> Floats:
+    return np.asarray(line.get_ydata(), dtype=np.float64)

@@ -1,0 +1,94 @@
+"""A small repository with the real pipeline and tracking, and a stand-in for the training script."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Ends as the setting `mode` says and keeps the contract of train.py: lock, identity, status.json last.
+FAKE_TRAIN = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+from tracking.lock import RunLocked, acquire
+from tracking.manifest import read_manifest, write_status
+
+settings = dict(argument.split("=", 1) for argument in sys.argv[1:])
+mode, run_dir = settings.get("mode", "finish"), Path(settings["run_dir"])
+identity = settings.get("identity", "a" * 64)
+print("threads", os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"], "pid", os.getpid())
+if mode == "refuse":
+    sys.exit(2 if print("total_steps: 5 is too few", file=sys.stderr) is None else 0)
+if mode == "import_error":
+    import a_module_that_is_not_there
+try:
+    acquire(run_dir)
+except RunLocked as error:
+    print(error)
+    sys.exit(4)
+manifest = read_manifest(run_dir)
+if manifest is not None and manifest["identity"]["hash"] != identity:
+    print("holds another run")
+    sys.exit(3)
+(run_dir / "manifest.json").write_text(json.dumps({"identity": {"hash": identity}}))
+with (run_dir / "attempts").open("a") as attempts:
+    attempts.write("x")
+if mode == "finish_second" and (run_dir / "attempts").stat().st_size < 2:
+    sys.exit("bad luck")
+if mode == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+if mode == "terminated":
+    os.kill(os.getpid(), signal.SIGTERM)
+if mode in ("sleep", "stubborn"):
+    def stop(number, frame):
+        print("saved")
+        sys.exit(128 + number)
+    signal.signal(signal.SIGTERM, stop)
+    (run_dir / "pid").write_text(str(os.getpid()))
+    time.sleep(60)
+if mode == "slow":
+    (run_dir / "pid").write_text(str(os.getpid()))
+    (run_dir / "checkpoint").write_text("half way")
+    time.sleep(1.5)
+if mode == "fail":
+    write_status(run_dir, "failed", "parameters are not finite", identity, 2048, None)
+    sys.exit(1)
+if mode != "silent":
+    write_status(run_dir, "finished", None, identity, 4096, 1.5)
+"""
+
+FAKE_ANALYSIS = """
+import json, sys
+from pathlib import Path
+
+results = Path(sys.argv[1])
+rows = []
+for cell in json.loads((results / "suite.json").read_text())["cells"]:
+    status = json.loads((Path(cell["run_dir"]) / "status.json").read_text())
+    rows.append(f"{cell['env']} {cell['variant']} {cell['seed']} {status['status']} {status['reason']}")
+(results / "tables").mkdir(exist_ok=True)
+(results / "tables" / "index.md").write_text("\\n".join(rows))
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with two algorithms and three environments; the path holds a space."""
+    root = tmp_path / "fisher bench"
+    for room in ("pipeline", "tracking", "profiles"):
+        shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", root)
+    for directory in ("conf/algorithm", "conf/env", "conf/suite", "algorithms", "analysis"):
+        (root / directory).mkdir(parents=True)
+    for algorithm in ("adam_pg", "trpo"):
+        (root / "conf" / "algorithm" / f"{algorithm}.yaml").write_text("batch_size: 2048\n")
+        (root / "algorithms" / f"{algorithm}.py").write_text(f'"""The algorithm {algorithm}."""\n')
+    (root / "conf" / "algorithm" / "half.yaml").touch()  # without algorithms/half.py
+    (root / "algorithms" / "shared.py").touch()  # without conf/algorithm/shared.yaml
+    for env in ("halfcheetah", "hopper", "gym"):
+        (root / "conf" / "env" / f"{env}.yaml").write_text("id: null\n")
+    (root / "train.py").write_text(FAKE_TRAIN)
+    (root / "analysis" / "__main__.py").write_text(FAKE_ANALYSIS)
+    return root

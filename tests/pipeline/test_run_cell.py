@@ -1,0 +1,220 @@
+"""The wrapper against a stand-in for train.py (conftest.py), each in a process of its own as in a grid."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tracking.lock import acquire
+
+DEADLINE = 20.0  # s, for what should take one
+
+
+class Cell:
+    """One cell of the repository: starts wrappers for it and reads what they leave."""
+
+    def __init__(self, repository: Path) -> None:
+        self.repository = repository
+        self.run_dir = repository / "results" / "seed-0"
+
+    def command(self, *settings: str, attempt: int = 1, attempts: int = 3, pid: int | None = None) -> list[str]:
+        wrapper = [sys.executable, "-m", "pipeline.run_cell", "results/seed-0"]
+        wrapper += ["--attempt", str(attempt), "--attempts", str(attempts)]
+        wrapper += [] if pid is None else ["--pipeline-pid", str(pid)]
+        return [*wrapper, "--", sys.executable, "train.py", *settings]
+
+    def start(self, *settings: str, **options: Any) -> subprocess.Popen[str]:
+        command = self.command(*settings, **options)
+        return subprocess.Popen(command, cwd=self.repository, stderr=subprocess.PIPE, text=True)
+
+    def run(self, *settings: str, **options: Any) -> tuple[int, str]:
+        """Exit code and what the wrapper said."""
+        process = self.start(*settings, **options)
+        _, said = process.communicate(timeout=DEADLINE)
+        return process.returncode, said
+
+    @property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.run_dir / "status.json").read_text())
+        return found
+
+    @property
+    def recorded(self) -> bool:
+        return (self.run_dir / "status.json").exists()
+
+    @property
+    def log(self) -> str:
+        return (self.run_dir / "train.log").read_text()
+
+    def wait_for_training(self) -> psutil.Process:
+        """The training process, once it says that it handles signals."""
+        pid = self.run_dir / "pid"
+        wait_until(lambda: pid.exists() and pid.read_text())
+        return psutil.Process(int(pid.read_text()))
+
+
+def wait_until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def cell(repository: Path) -> Cell:
+    return Cell(repository)
+
+
+def test_a_finished_run_is_a_finished_cell_on_one_thread(cell: Cell) -> None:
+    assert cell.run() == (0, "")
+    assert cell.status["status"] == "finished"
+    assert "threads 1 1" in cell.log
+
+
+def test_the_log_is_appended_to(cell: Cell) -> None:
+    cell.run("mode=import_error")
+    cell.run(attempt=2)
+    assert cell.log.count("attempt 1 of 3") == cell.log.count("attempt 2 of 3") == 1
+    assert "ModuleNotFoundError" in cell.log
+
+
+def test_a_recorded_failure_is_a_finished_cell_at_once(cell: Cell) -> None:
+    code, said = cell.run("mode=fail", attempt=1)
+    assert code == 0
+    assert "failed: parameters are not finite" in said
+    assert cell.status["reason"] == "parameters are not finite"
+    assert cell.status["env_steps"] == 2048
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "reason"),
+    [
+        ("import_error", 1, "ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
+        ("refuse", 2, "refused: total_steps: 5 is too few"),
+        ("kill", 137, "killed by signal 9 (out of memory?)"),
+    ],
+)
+def test_an_end_without_status_is_tried_again_and_recorded_at_the_last_attempt(
+    cell: Cell, mode: str, code: int, reason: str
+) -> None:
+    for attempt in (1, 2):
+        got, said = cell.run(f"mode={mode}", attempt=attempt)
+        assert got == code
+        assert f"attempt {attempt} of 3: {reason}" in said
+        assert not cell.recorded
+    assert cell.run(f"mode={mode}", attempt=3)[0] == 0
+    assert cell.status == {
+        "status": "failed",
+        "reason": reason,
+        "identity": None,
+        "env_steps": None,
+        "episode_return": None,
+    }
+
+
+def test_success_without_a_status_is_no_success(cell: Cell) -> None:
+    assert cell.run("mode=silent")[0] == 1
+    assert not cell.recorded
+
+
+def test_the_status_of_an_earlier_attempt_does_not_count(cell: Cell) -> None:
+    cell.run("mode=fail")
+    assert cell.run("mode=import_error")[0] == 1
+    assert not cell.recorded
+
+
+def test_a_run_of_another_identity_is_moved_away_whole_and_the_cell_trained(cell: Cell) -> None:
+    cell.run("identity=" + "b" * 64)
+    (cell.run_dir / "progress.parquet").write_text("rows")
+    code, said = cell.run()
+    assert code == 0
+    assert "seed-0.old-bbbbbbbbbbbb" in said
+    old = cell.run_dir.with_name("seed-0.old-bbbbbbbbbbbb")
+    assert (old / "progress.parquet").read_text() == "rows"
+    assert cell.status["identity"] == "a" * 64
+    assert not (cell.run_dir / "progress.parquet").exists()
+
+    cell.run("identity=" + "b" * 64)  # moves a's, trains b again
+    cell.run()  # and b's second directory must not land on its first
+    assert cell.run_dir.with_name("seed-0.old-bbbbbbbbbbbb-2").is_dir()
+    assert (old / "progress.parquet").read_text() == "rows"
+
+
+def test_a_directory_in_use_is_left_alone(cell: Cell) -> None:
+    cell.run_dir.mkdir(parents=True)
+    lock = acquire(cell.run_dir)
+    code, said = cell.run(attempt=3)
+    os.close(lock)
+    assert code == 4
+    assert "another process trains there" in said
+    assert not cell.recorded
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_stop_by_the_user_stops_the_run_and_records_nothing(cell: Cell, number: int, code: int) -> None:
+    wrapper = cell.start("mode=sleep", attempt=3)
+    training = cell.wait_for_training()
+    wrapper.send_signal(number)
+    wrapper.communicate(timeout=DEADLINE)
+    assert wrapper.returncode == code
+    assert is_gone(training)
+    assert not cell.recorded
+    assert cell.log.endswith("saved\n")  # it got SIGTERM and the time to save
+
+
+def test_a_run_that_was_terminated_by_itself_counts_as_stopped(cell: Cell) -> None:
+    assert cell.run("mode=terminated", attempt=3)[0] == 143
+    assert not cell.recorded
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored(cell: Cell) -> None:
+    wrapper = subprocess.Popen(["nohup", *cell.command("mode=slow")], cwd=cell.repository, stderr=subprocess.PIPE)
+    cell.wait_for_training()
+    wrapper.send_signal(signal.SIGHUP)
+    wrapper.communicate(timeout=DEADLINE)
+    assert wrapper.returncode == 0
+    assert cell.status["status"] == "finished"
+
+
+def test_the_run_dies_with_its_wrapper(cell: Cell) -> None:
+    wrapper = cell.start("mode=sleep")
+    training = cell.wait_for_training()
+    wrapper.kill()
+    wrapper.communicate()
+    if sys.platform == "linux":
+        wait_until(lambda: is_gone(training), 5.0)
+
+
+def test_the_run_dies_with_the_pipeline_even_behind_a_shell(cell: Cell, repository: Path) -> None:
+    # The pipeline starts a shell that starts the wrapper, as Snakemake does, and is killed without warning.
+    command = " ".join(f"'{word}'" for word in cell.command("mode=sleep")).replace(
+        "'--attempt'", "--pipeline-pid $PPID '--attempt'"
+    )
+    script = f"import subprocess; subprocess.run(['bash', '-c', {'true; ' + command + '; true'!r}])"
+    pipeline = subprocess.Popen([sys.executable, "-c", script], cwd=repository)
+    training = cell.wait_for_training()
+    wrapper = training.parent()
+    pipeline.kill()  # and not waited for: a zombie is gone, too
+    wait_until(lambda: is_gone(training) and is_gone(wrapper), 10.0)
+    pipeline.wait()
+    assert not cell.recorded
+    assert cell.log.endswith("saved\n")
+
+
+def test_nothing_starts_for_a_pipeline_that_is_gone_already(cell: Cell) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert cell.run("mode=sleep", pid=gone.pid)[0] == 143
+    assert not cell.run_dir.exists()

@@ -1,0 +1,200 @@
+"""The Snakefile under a real Snakemake, in a small repository with a stand-in for train.py (conftest.py)."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
+SUITE = """
+envs: [halfcheetah, {other: [env=gym, "env.id=It's-v1"]}]
+algorithms: [adam_pg]
+variants:
+  broken: [algorithm=trpo, mode=fail]
+  refused: [algorithm=trpo, mode=refuse]
+  unlucky: [algorithm=trpo, mode=finish_second]
+seeds: 1
+total_steps: 4096
+"""
+
+
+class Grid:
+    """The suite `tiny` of a repository, and what Snakemake makes of it."""
+
+    def __init__(self, repository: Path) -> None:
+        self.repository = repository
+        self.results = repository / "results" / "tiny"
+        self.suite = repository / "conf" / "suite" / "tiny.yaml"
+        self.suite.write_text(SUITE)
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [SNAKEMAKE, "--config", "suite=tiny", *arguments],
+            cwd=self.repository,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> tuple[int, str]:
+        """Exit code and what Snakemake said."""
+        process = self.start(*arguments, **environment)
+        _, said = process.communicate(timeout=60)
+        return process.returncode, said
+
+    def complete(self, *arguments: str, **environment: str) -> str:
+        code, said = self.run(*arguments, **environment)
+        assert code == 0, said
+        return said
+
+    def attempts(self) -> dict[str, int]:
+        """How often each cell was trained, by environment/variant."""
+        return {
+            "/".join(path.parts[-4:-2]): path.stat().st_size
+            for path in sorted((self.results / "runs").glob("*/*/seed-0/attempts"))
+        }
+
+    @property
+    def index(self) -> str:
+        return (self.results / "tables" / "index.md").read_text()
+
+
+@pytest.fixture
+def grid(repository: Path) -> Grid:
+    return Grid(repository)
+
+
+def test_a_bare_command_completes_a_grid_with_failing_cells(grid: Grid) -> None:
+    said = grid.complete()
+    assert "suite tiny: 8 cells, 0 with a result" in said
+    for env in ("halfcheetah", "other"):
+        assert f"{env} adam_pg 0 finished None" in grid.index
+        assert f"{env} unlucky 0 finished None" in grid.index
+        assert f"{env} broken 0 failed parameters are not finite" in grid.index
+        assert f"{env} refused 0 failed refused: total_steps: 5 is too few" in grid.index
+    assert (grid.results / "figures" / ".complete").exists()
+    log = (grid.results / "runs" / "other" / "refused" / "seed-0" / "train.log").read_text()
+    assert log.count("total_steps: 5 is too few") == 3  # one per attempt, none lost
+    assert """'env.id=It'"'"'s-v1'""" in log  # an override reaches the run as it stands in the suite
+
+
+def test_only_what_is_out_of_date_is_done_again(grid: Grid) -> None:
+    grid.complete()
+    attempts = grid.attempts()
+    assert attempts == {
+        f"{env}/{variant}": count
+        for env in ("halfcheetah", "other")
+        for variant, count in (("adam_pg", 1), ("broken", 1), ("unlucky", 2))
+    }
+    index = grid.results / "tables" / "index.md"
+
+    index.write_text("untouched")
+    snakefile = grid.repository / "Snakefile"
+    reworded = snakefile.read_text().replace("-m pipeline.run_cell", "-m  pipeline.run_cell")
+    snakefile.write_text(f"{reworded}\n# a comment\n")
+    assert "Nothing to be done" in grid.complete()
+
+    analysis = grid.repository / "analysis" / "__main__.py"
+    analysis.write_text(analysis.read_text() + "print('more')\n")
+    grid.complete()
+    assert index.read_text() != "untouched"
+    assert grid.attempts() == attempts
+
+    grid.suite.write_text(SUITE.replace("[algorithm=trpo, mode=fail]", "[algorithm=trpo, mode=finish]"))
+    assert "8 cells, 8 with a result" in grid.complete()
+    changed = {"halfcheetah/broken": 2, "other/broken": 2}
+    assert grid.attempts() == attempts | changed
+    assert "halfcheetah broken 0 finished None" in index.read_text()
+
+    algorithm = grid.repository / "algorithms" / "adam_pg.py"
+    algorithm.write_text(algorithm.read_text() + "learning_rate = 1\n")
+    grid.complete()
+    changed |= {"halfcheetah/adam_pg": 2, "other/adam_pg": 2}
+    assert grid.attempts() == attempts | changed
+
+
+def test_cells_join_and_leave_with_the_suite(grid: Grid) -> None:
+    grid.suite.write_text("envs: [hopper]\nalgorithms: all\nseeds: 1\ntotal_steps: 4096\n")
+    assert "Provided cores: 1 " in grid.complete("--cores", "1")  # wins over the profile
+    assert grid.index.splitlines() == ["hopper adam_pg 0 finished None", "hopper trpo 0 finished None"]
+    grid.suite.write_text("envs: [hopper]\nalgorithms: [adam_pg]\nseeds: 2\ntotal_steps: 4096\n")
+    grid.complete()
+    assert grid.index.splitlines() == ["hopper adam_pg 0 finished None", "hopper adam_pg 1 finished None"]
+    assert grid.attempts() == {"hopper/adam_pg": 1, "hopper/trpo": 1}
+
+
+def slow(grid: Grid) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """Start a grid of two slow cells; returns once both train."""
+    grid.suite.write_text(
+        "envs: [halfcheetah, hopper]\nvariants: {slow: [algorithm=trpo, mode=slow]}\nbaseline: slow\n"
+        "seeds: 1\ntotal_steps: 4096\n"
+    )
+    pipeline = grid.start("--cores", "2")
+    end = time.monotonic() + 30
+    while len(pids := [p for p in grid.results.glob("runs/*/*/*/pid") if p.read_text()]) < 2:
+        assert time.monotonic() < end, "the cells do not start"
+        time.sleep(0.05)
+    return pipeline, [psutil.Process(int(pid.read_text())) for pid in pids]
+
+
+def wait_for_end(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    assert not alive
+
+
+@pytest.mark.parametrize("how", ["killed", "interrupted"])
+def test_after_any_end_of_the_pipeline_the_same_command_goes_on(grid: Grid, how: str) -> None:
+    pipeline, training = slow(grid)
+    if how == "killed":
+        pipeline.kill()
+    else:
+        os.killpg(pipeline.pid, signal.SIGINT)  # Ctrl-C reaches the whole process group
+    pipeline.communicate(timeout=30)
+    assert pipeline.returncode != 0
+    wait_for_end(training)
+    assert not list(grid.results.glob("runs/*/*/*/status.json"))
+    assert len(list(grid.results.glob("runs/*/*/*/checkpoint"))) == 2
+
+    grid.complete("--cores", "2")
+    assert grid.attempts() == {"halfcheetah/slow": 2, "hopper/slow": 2}
+    assert grid.index.count("finished") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "message"),
+    [
+        (["suite=none"], SUITE, "suite none: unknown; there are: tiny"),
+        (["suite=tiny"], "", "suite tiny: .*tiny.yaml is empty"),
+        (["suite=tiny"], SUITE.replace("seeds: 1", "seeds: [1, 1]"), "suite tiny: seeds: 1 is listed twice"),
+        (["suite=tiny"], SUITE + "seeds: 2\n", "suite tiny: seeds is listed twice"),
+        ([], SUITE, "suite mujoco: unknown; there are: tiny"),
+    ],
+)
+def test_a_bad_suite_ends_in_one_line(grid: Grid, arguments: list[str], text: str, message: str) -> None:
+    grid.suite.write_text(text)
+    done = subprocess.run(
+        [SNAKEMAKE, *(["--config", *arguments] if arguments else [])],
+        cwd=grid.repository,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    profile, refusal = done.stderr.splitlines()
+    assert profile.startswith("Using workflow specific profile")
+    assert re.match(message, refusal)
+
+
+def test_lint_asks_for_nothing_but_conda(grid: Grid) -> None:
+    done = subprocess.run(
+        [SNAKEMAKE, "--lint", "--config", "suite=tiny"], cwd=grid.repository, capture_output=True, text=True
+    )
+    wishes = [line.strip() for line in done.stderr.splitlines() if line.startswith("    * ")]
+    assert {wish.partition(":")[0] for wish in wishes} == {"* Specify a conda environment or container for each rule."}

@@ -1,0 +1,204 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.suites import Suite, SuiteError, find_algorithms, load_suite
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GOOD = {
+    "envs": ["halfcheetah", {"cartpole": ["env=gym", "env.id=CartPole-v1"]}],
+    "algorithms": "all",
+    "seeds": 2,
+    "total_steps": 4096,
+    "overrides": ["evaluation.episodes=2"],
+    "variants": {"trpo_wide": ["algorithm=trpo", "algorithm.delta=0.1"]},
+}
+
+
+def load(root: Path, **changes: Any) -> Suite:
+    """Load GOOD with some keys changed; a key set to None is left out."""
+    settings = {key: value for key, value in (GOOD | changes).items() if value is not None}
+    return load_text(root, yaml.safe_dump(settings))
+
+
+def load_text(root: Path, text: str) -> Suite:
+    (root / "conf" / "suite" / "tried.yaml").write_text(text)
+    return load_suite("tried", root)
+
+
+def test_a_suite_unrolls_into_every_cell_once(repository: Path) -> None:
+    suite = load(repository)
+    grid = [(cell.env, cell.variant, cell.algorithm, cell.seed) for cell in suite.cells]
+    assert grid == [
+        (env, variant, algorithm, seed)
+        for env in ("halfcheetah", "cartpole")
+        for variant, algorithm in (("adam_pg", "adam_pg"), ("trpo", "trpo"), ("trpo_wide", "trpo"))
+        for seed in (0, 1)
+    ]
+    assert suite.cells[-1].run_dir == "results/tried/runs/cartpole/trpo_wide/seed-1"
+    assert suite.cells[-1].overrides == (
+        "algorithm=trpo",
+        "env=gym",
+        "seed=1",
+        "total_steps=4096",
+        "evaluation.episodes=2",
+        "env.id=CartPole-v1",
+        "algorithm.delta=0.1",
+    )
+    assert (suite.baseline, suite.delta_ref, suite.total_steps) == ("adam_pg", 0.02, 4096)
+
+
+def test_algorithms_are_those_with_both_files(repository: Path) -> None:
+    assert find_algorithms(repository) == ["adam_pg", "trpo"]
+
+
+def test_a_new_algorithm_joins_every_suite_that_says_all(repository: Path) -> None:
+    (repository / "algorithms" / "new.py").touch()
+    (repository / "conf" / "algorithm" / "new.yaml").touch()
+    assert {cell.variant for cell in load(repository).cells} == {"adam_pg", "new", "trpo", "trpo_wide"}
+
+
+def test_listed_algorithms_and_seeds_are_taken_as_they_are(repository: Path) -> None:
+    suite = load(repository, algorithms=["trpo"], variants=None, baseline="trpo", seeds=[7, 3])
+    assert [(cell.variant, cell.seed) for cell in suite.cells][:2] == [("trpo", 7), ("trpo", 3)]
+
+
+def test_variants_alone_make_a_suite(repository: Path) -> None:
+    suite = load(repository, algorithms=None, baseline="trpo_wide")
+    assert {cell.variant for cell in suite.cells} == {"trpo_wide"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"envs": []}, "envs: no environment is listed"),
+        ({"envs": None}, "envs: no environment is listed"),
+        ({"envs": "hopper"}, "envs: 'hopper' is not a list"),
+        ({"envs": ["hoper"]}, "envs: unknown environment 'hoper'; did you mean hopper?"),
+        ({"envs": ["hopper", "hopper"]}, "envs: hopper is listed twice"),
+        ({"envs": [{"x": ["env.id=A"]}]}, "envs: x: no `env=` in its overrides"),
+        ({"envs": [{"x": ["env=gym", "env=hopper"]}]}, "envs: x: 2 `env=` in its overrides"),
+        ({"envs": [{"x": "env=gym"}]}, "envs: x: 'env=gym' is not a list of overrides"),
+        ({"envs": [{"a/b": ["env=gym"]}]}, "envs: 'a/b' is no name for a directory"),
+        ({"envs": [["hopper"]]}, r"envs: \['hopper'\] is no name for a directory"),
+        ({"algorithms": None, "variants": None}, "algorithms: no algorithm or variant is listed"),
+        ({"algorithms": [], "variants": {}}, "algorithms: no algorithm or variant is listed"),
+        ({"algorithms": "trpo"}, "algorithms: 'trpo' is neither `all` nor a list"),
+        ({"algorithms": ["tropo"]}, "algorithms: unknown algorithm 'tropo'.*did you mean trpo?"),
+        ({"algorithms": ["half"]}, "algorithms: unknown algorithm 'half'.*algorithms/half.py"),
+        ({"algorithms": ["trpo", "trpo"]}, "algorithms: trpo names two variants"),
+        ({"variants": {"trpo": ["algorithm=trpo"]}}, "variants: trpo names two variants"),
+        ({"variants": {"x": ["delta=0.1"]}}, "variants: x: no `algorithm=` in its overrides"),
+        ({"variants": {"x": ["algorithm=np"]}}, "variants: unknown algorithm 'np'"),
+        ({"variants": {"x": ["algorithm=trpo", "seed=3"]}}, "variants: x: seed=3: the suite sets `seed`"),
+        ({"variants": {"x": ["algorithm=trpo", "env=gym"]}}, "variants: x: env=gym: the suite sets `env`"),
+        ({"variants": ["trpo"]}, r"variants: \['trpo'\] is not a mapping"),
+        ({"variants": {"../x": ["algorithm=trpo"]}}, "variants: '../x' is no name for a directory"),
+        ({"seeds": 0}, "seeds: no seed is listed"),
+        ({"seeds": []}, "seeds: no seed is listed"),
+        ({"seeds": None}, "seeds: no seed is listed"),
+        ({"seeds": -2}, "seeds: -2 is neither a positive integer nor a list"),
+        ({"seeds": [0, -1]}, "seeds: -1 is negative"),
+        ({"seeds": [0, 3, 3]}, "seeds: 3 is listed twice; list every seed once"),
+        ({"seeds": [0.5]}, r"seeds: \[0.5\] is neither"),
+        ({"seeds": True}, "seeds: True is neither"),
+        ({"total_steps": None}, "total_steps: None is not a positive integer"),
+        ({"total_steps": 0}, "total_steps: 0 is not a positive integer"),
+        ({"total_steps": -1}, "total_steps: -1 is not a positive integer"),
+        ({"total_steps": "1e6"}, "total_steps: '1e6' is not a positive integer"),
+        ({"total_steps": True}, "total_steps: True is not a positive integer"),
+        ({"delta_ref": 0}, "delta_ref: 0 is not a positive number"),
+        ({"delta_ref": float("nan")}, "delta_ref: nan is not a positive number"),
+        ({"delta_ref": "small"}, "delta_ref: 'small' is not a positive number"),
+        ({"baseline": "adam"}, "baseline: no variant 'adam' in this suite; did you mean adam_pg?"),
+        ({"baseline": ["trpo"]}, r"baseline: no variant \['trpo'\]"),
+        ({"overrides": ["total_steps=3"]}, "overrides: total_steps=3: the suite sets `total_steps`"),
+        ({"overrides": ["run_dir=x"]}, "overrides: run_dir=x: the suite sets `run_dir`"),
+        ({"overrides": ["evaluation"]}, "overrides: 'evaluation' is not an override of the form key=value"),
+        ({"overrides": [{"a": 1}]}, "overrides: {'a': 1} is not an override"),
+        ({"overrides": "a=1"}, "overrides: 'a=1' is not a list"),
+        ({"steps": 3}, "steps: unknown key; .*total_steps"),
+    ],
+)
+def test_a_bad_suite_is_refused_in_one_line_that_names_the_setting(
+    repository: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SuiteError, match=f"^suite tried: {message}") as refusal:
+        load(repository, **changes)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("# only a comment\n", "is empty"),
+        ("- hopper\n", "holds no mapping"),
+        ("seeds: [1\n", "line 2 of .*tried.yaml: not valid YAML"),
+        ("seeds: 2\nseeds: 3\n", "seeds is listed twice"),
+        ("variants:\n  a: [algorithm=trpo]\n  a: [algorithm=npg]\n", "variants: a is listed twice"),
+        ("envs:\n - {x: [env=gym], x: [env=gym]}\n", "envs: x is listed twice"),
+        ("? [a, b]\n: 1\n", "not valid YAML"),
+        ("a: \x07\n", "not valid YAML"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line(repository: Path, text: str, message: str) -> None:
+    with pytest.raises(SuiteError, match=message) as refusal:
+        load_text(repository, text)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_suite_offers_those_there_are(repository: Path) -> None:
+    (repository / "conf" / "suite" / "quick.yaml").touch()
+    with pytest.raises(SuiteError, match=r"^suite quikc: unknown; did you mean quick\?"):
+        load_suite("quikc", repository)
+    with pytest.raises(SuiteError, match=r"^suite \.\./suite/quick: unknown; "):
+        load_suite("../suite/quick", repository)
+
+
+def test_suite_json_holds_what_the_analysis_needs(repository: Path) -> None:
+    load(repository)
+    command = [sys.executable, "-m", "pipeline.suites", "tried"]
+    printed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
+    described = json.loads(printed)
+    assert {key: described[key] for key in ("suite", "baseline", "delta_ref", "total_steps")} == {
+        "suite": "tried",
+        "baseline": "adam_pg",
+        "delta_ref": 0.02,
+        "total_steps": 4096,
+    }
+    assert described["cells"][0] == {
+        "env": "halfcheetah",
+        "variant": "adam_pg",
+        "algorithm": "adam_pg",
+        "seed": 0,
+        "run_dir": "results/tried/runs/halfcheetah/adam_pg/seed-0",
+    }
+    assert len(described["cells"]) == 12
+
+
+def test_no_suite_is_read_with_torch(repository: Path) -> None:
+    load(repository)
+    code = "import sys, pipeline.suites as s; s.load_suite('tried'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "suite").glob("*.yaml")))
+def test_the_suites_of_this_repository_are_sound(name: str) -> None:
+    suite = load_suite(name)
+    assert len({cell.run_dir for cell in suite.cells}) == len(suite.cells)
+
+
+def test_the_sizes_of_the_published_suites() -> None:
+    algorithms = len(find_algorithms())
+    assert algorithms >= 4
+    assert len(load_suite("quick").cells) == 3 * algorithms * 2
+    assert len(load_suite("mujoco").cells) == 9 * algorithms * 10
+    assert {cell.env for cell in load_suite("smoke").cells} == {"inverted_pendulum", "cartpole"}

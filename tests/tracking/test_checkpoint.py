@@ -1,0 +1,189 @@
+"""Checkpoints give back every bit, and refuse to give back anything else."""
+
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tracking import checkpoint
+from tracking.checkpoint import CheckpointError, load, save
+
+
+def assert_same(a: Any, b: Any) -> None:
+    """Equal in type, structure and every bit."""
+    assert type(a) is type(b)
+    match a:
+        case torch.Tensor():
+            assert a.dtype == b.dtype
+            assert a.shape == b.shape
+            assert a.numpy().tobytes() == b.numpy().tobytes()
+        case np.ndarray() | np.generic():
+            assert a.dtype == b.dtype
+            assert a.shape == b.shape
+            assert a.tobytes() == b.tobytes()
+        case dict():
+            assert list(a) == list(b)
+            for key in a:
+                assert_same(a[key], b[key])
+        case list() | tuple():
+            assert len(a) == len(b)
+            for x, y in zip(a, b, strict=True):
+                assert_same(x, y)
+        case float():
+            assert struct.pack("d", a) == struct.pack("d", b)
+        case _:
+            assert a == b
+
+
+def state() -> dict[str, Any]:
+    dtypes = [
+        torch.float32,
+        torch.float64,
+        torch.float16,
+        torch.int64,
+        torch.uint8,
+        torch.bool,
+        torch.complex64,
+    ]
+    generator = torch.Generator().manual_seed(1)
+    random = torch.rand(3, 4, generator=generator)
+    return {
+        "tensors": [(random * 2).to(dtype) for dtype in dtypes],
+        "odd tensors": (torch.tensor(2.5), torch.empty(0, 3), torch.tensor([math.nan, -0.0, math.inf])),
+        "arrays": {
+            "a": np.arange(6.0).reshape(2, 3),
+            "fortran": np.asfortranarray(np.eye(3)),
+            "s": np.array(["é", "b"]),
+        },
+        "scalars": [np.float32(0.1), np.int64(-3), np.bool_(True)],
+        "plain": [0, -(2**127), True, None, "naïve\n", "", 0.1, -0.0, math.inf, math.nan, 5e-324],
+        "empty": [{}, [], ()],
+        "rng": np.random.default_rng(3).bit_generator.state,
+        7: {"nested": [{"deep": (1, [torch.ones(1)])}]},
+    }
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    save(path, state())
+    assert_same(load(path), state())
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_random_streams_and_optimisers_go_on_as_if_never_saved(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    rng.normal(size=5)
+    torch.rand(5, generator=generator)
+    model = torch.nn.Linear(3, 2)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
+
+    def step(model: torch.nn.Linear, optimiser: torch.optim.Optimizer) -> torch.Tensor:
+        optimiser.zero_grad()
+        model(torch.ones(1, 3)).square().sum().backward()
+        optimiser.step()
+        return model.weight.detach().clone()
+
+    step(model, optimiser)
+    parts = {
+        "numpy": rng.bit_generator.state,
+        "torch": generator.get_state(),
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
+    save(path, parts)
+
+    back = load(path)
+    rng2, generator2, model2 = np.random.default_rng(9), torch.Generator(), torch.nn.Linear(3, 2)
+    optimiser2 = torch.optim.Adam(model2.parameters(), lr=9.0)
+    rng2.bit_generator.state = back["numpy"]
+    generator2.set_state(back["torch"])
+    model2.load_state_dict(back["model"])
+    optimiser2.load_state_dict(back["optimiser"])
+    assert_same(rng.normal(size=5), rng2.normal(size=5))
+    assert_same(torch.rand(5, generator=generator), torch.rand(5, generator=generator2))
+    assert_same(step(model, optimiser), step(model2, optimiser2))
+
+
+def test_loaded_tensors_can_be_written_to(tmp_path: Path) -> None:
+    save(tmp_path / "c", {"t": torch.zeros(2), "a": np.zeros(2)})
+    back = load(tmp_path / "c")
+    back["t"] += 1
+    back["a"] += 1
+    assert back["t"].tolist() == back["a"].tolist() == [1, 1]
+
+
+SMALL = {"t": torch.arange(5.0), "a": np.arange(5), "n": 2**100, "x": [0.5, None, "text"]}
+
+
+def test_any_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    save(path, SMALL)
+    good = path.read_bytes()
+    noticed = 0
+    for place in range(len(good)):
+        bad = bytearray(good)
+        bad[place] ^= 1 << (place % 8)
+        path.write_bytes(bad)
+        try:
+            back = load(path)
+        except CheckpointError as error:
+            assert str(path) in str(error)
+            noticed += 1
+        else:
+            assert_same(back, SMALL)  # time stamps and the like
+    assert noticed > len(good) // 2
+
+
+def test_truncation_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    save(path, SMALL)
+    good = path.read_bytes()
+    for length in range(0, len(good), 5):
+        path.write_bytes(good[:length])
+        with pytest.raises(CheckpointError, match="truncated or damaged"):
+            load(path)
+
+
+def test_a_missing_checkpoint_is_no_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "checkpoint")
+
+
+def test_a_newer_format_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
+        save(tmp_path / "checkpoint", SMALL)
+    with pytest.raises(CheckpointError, match="format 2 is newer than format 1"):
+        load(tmp_path / "checkpoint")
+
+
+def test_pickles_are_never_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    with path.open("wb") as file:
+        np.savez(file, tree=np.array([{"format": 1}], dtype=object))
+    with pytest.raises(CheckpointError, match="allow_pickle=False"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "message"),
+    [
+        (torch.ones(2, dtype=torch.bfloat16), r"state\['x'\]\[1\]: a torch.strided torch.bfloat16 tensor"),
+        (torch.eye(2).to_sparse(), r"state\['x'\]\[1\]: a torch.sparse_coo torch.float32 tensor"),
+        (np.array([object()]), r"state\['x'\]\[1\]: an array of Python objects"),
+        ({1.5: 0}, r"state\['x'\]\[1\]: the key 1.5"),
+        ({True: 0}, r"state\['x'\]\[1\]: the key True"),
+        ({1, 2}, r"state\['x'\]\[1\]: set cannot"),
+    ],
+)
+def test_what_cannot_be_saved_is_named_and_the_old_file_kept(tmp_path: Path, leaf: Any, message: str) -> None:
+    path = tmp_path / "checkpoint"
+    save(path, SMALL)
+    with pytest.raises(TypeError, match=message):
+        save(path, {"x": [0, leaf]})
+    assert_same(load(path), SMALL)

@@ -1,0 +1,246 @@
+"""The identity changes with what can shape a result, and with nothing else."""
+
+import json
+import math
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tracking import identity
+from tracking.identity import REPOSITORY, CellIdentity, code_hash, difference, identify, source_files
+
+# One of every construct that Pythons have parsed differently, or may.
+SAMPLE = '''
+"""Module."""
+from __future__ import annotations
+import os.path as p, sys
+from . import x
+@p.decorator(1, *sys.argv, key=None, **{"a": 1, **{}})
+class A(object, metaclass=type):
+    x: int = 0
+    "doc of x"
+async def f(a, /, b=1, *c, d: "int" = 2, e, **g) -> None:
+    """Doc."""
+    async with a as h, b:
+        await h
+    async for i in c:
+        yield {k: v async for k, v in i if k}
+    return
+def g(x):
+    global y
+    match x:
+        case [1, *rest] | {"k": _, **other} if rest:
+            return f"a{x!r:>{y}}" f"{y}" "z" f"{x=}" f"{x:}" "" f""
+        case A(x=1) | None | -1.5e300 | b"\\x00" as z:
+            raise ValueError from None
+    try:
+        y = (n := 10 ** 30) + 0x1F + 1_000 + 2j + 1e400
+    except (OSError, KeyError) as error:
+        del y[1:2, ..., ::-1], error
+    else:
+        assert x is not None, u"\\N{GREEK SMALL LETTER PI}\U0001fae8"
+    finally:
+        lambda *q, r=1: (r if q else not r) < 2 <= 3 != 4
+    while True:
+        x @= [*x, *(j for j in x)] ; break
+    return [None, "", (), {}, {1}, {**x}]
+'''
+
+
+def test_the_hash_does_not_depend_on_the_version_of_python() -> None:
+    # Computed with Python 3.11, 3.12 and 3.13; a Python that disagrees would make published cells look outdated.
+    assert code_hash(SAMPLE) == "eabb53461b2c4b9800e32242bd5330197c7cafe8bf530d5be0b05225f5048fcf"
+
+
+SOURCE = '''
+"""What it does."""
+
+def f(x, y=1):
+    """Doc."""
+    return g("a", [x, y])  # why
+'''
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        'def f(x, y=1):\n    return g("a", [x, y])',
+        "def f(x,y = 1):\n\n    return g(\n        u'a',\n        [x, (y),],\n    )\n",
+        '"""Other."""\ndef f(x, y=1):\n    "Other doc."\n    return g("""a""", [x, y])  # other\n"a string alone"',
+    ],
+)
+def test_cosmetics_change_nothing(same: str) -> None:
+    assert code_hash(same) == code_hash(SOURCE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        'def f(x, y=2):\n    return g("a", [x, y])',
+        'def f(x, y=1.0):\n    return g("a", [x, y])',
+        'def f(x, y=True):\n    return g("a", [x, y])',
+        'def f(x, y=None):\n    return g("a", [x, y])',
+        'def f(x, y):\n    return g("a", [x, y])',
+        'def f(x, y=1):\n    return g(b"a", [x, y])',
+        'def f(x, y=1):\n    return g("", [x, y])',
+        'def f(x, y=1):\n    return g("a", [y, x])',
+        'def f(x, y=1):\n    return g("a", (x, y))',
+        'def f(x, y=1):\n    return g("a", [x, y, None])',
+        'def f(x, y=1):\n    return h("a", [x, y])',
+        'def f(x, y=1):\n    g("a", [x, y])',
+        'def f(x, y=1):\n    return g("a", *[x, y])',
+        'def f(x, *, y=1):\n    return g("a", [x, y])',
+        '@f\ndef f(x, y=1):\n    return g("a", [x, y])',
+    ],
+)
+def test_every_change_of_meaning_counts(other: str) -> None:
+    assert code_hash(other) != code_hash(SOURCE)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    files = {
+        "train.py": "import numpy\nimport envs.tasks\nfrom tracking.run import Run\nimport algorithms",
+        "envs/__init__.py": "",
+        "envs/tasks.py": "def make():\n    from envs import wrappers",
+        "envs/wrappers.py": "import train",
+        "envs/unused.py": "",
+        "algorithms/__init__.py": "import importlib",
+        "algorithms/trpo.py": "from algorithms.fisher.solvers import cg\nfrom . import critic as c",
+        "algorithms/ppo.py": "",
+        "algorithms/critic.py": "from .fisher import trace",
+        "algorithms/fisher/__init__.py": "from .. import shared",
+        "algorithms/fisher/solvers.py": "if True:\n    from ..batch import Batch",
+        "algorithms/fisher/trace.py": "",
+        "algorithms/batch.py": "",
+        "algorithms/shared.py": "",
+        "tracking/run.py": "import analysis",
+        "analysis/__init__.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+SOURCES = ("train.py", "algorithms/trpo.py")
+
+
+def test_the_import_graph_is_followed(repository: Path) -> None:
+    assert source_files(SOURCES, repository) == {
+        "train.py", "envs/__init__.py", "envs/tasks.py", "envs/wrappers.py", "algorithms/__init__.py",
+        "algorithms/trpo.py", "algorithms/critic.py", "algorithms/batch.py", "algorithms/shared.py",
+        "algorithms/fisher/__init__.py", "algorithms/fisher/solvers.py", "algorithms/fisher/trace.py",
+    }  # fmt: skip
+
+
+def test_the_graph_of_this_repository_is_what_python_imports() -> None:
+    script = (
+        "import sys, pathlib, train, algorithms.trpo; here = pathlib.Path.cwd()\n"
+        "files = [pathlib.Path(m.__file__) for m in sys.modules.values() if getattr(m, '__file__', None)]\n"
+        "print(*(f.relative_to(here) for f in files if f.is_relative_to(here)), sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, check=True, capture_output=True, text=True
+    )
+    rooms = ("train.py", "envs/", "algorithms/")
+    imported = {file for file in done.stdout.splitlines() if file.startswith(rooms)}
+    assert {"train.py", "algorithms/trpo.py"} < imported
+    found = source_files(SOURCES)
+    assert imported <= found
+    assert all(file.startswith(rooms) for file in found)
+    assert "algorithms/ppo.py" not in found
+
+
+CONFIG = {
+    "seed": 0,
+    "total_steps": 1000,
+    "algorithm": {"name": "trpo", "delta": 0.02},
+    "run_dir": "x",
+    "threads": 1,
+}
+
+
+def test_what_cannot_shape_a_result_is_left_out(repository: Path) -> None:
+    mine = identify(CONFIG, SOURCES, "cuda:0", repository)
+    for key in ("run_dir", "tracker", "suite", "checkpoint", "stop_after", "device"):
+        changed = identify({**CONFIG, key: {"some": "other"}}, SOURCES, "cuda", repository)
+        assert changed.hash == mine.hash
+    (repository / "tracking/run.py").write_text("import os")
+    (repository / "algorithms/ppo.py").write_text("x = 1")
+    (repository / "train.py").write_text(
+        '"""Doc."""\n' + (repository / "train.py").read_text() + "  # comment"
+    )
+    assert identify(CONFIG, SOURCES, "cuda", repository).hash == mine.hash
+    assert len(mine.hash) == 64
+    assert mine.hash.startswith(mine.short)
+    assert len(mine.short) == 12
+
+
+def test_what_shapes_a_result_changes_the_hash_and_is_named(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = identify(CONFIG, SOURCES, "cpu", repository)
+    changed = {**CONFIG, "total_steps": 300, "algorithm": {"name": "trpo", "delta": 0.02, "cg": 10}}
+    assert difference(identify(changed, SOURCES, "cpu", repository), mine) == (
+        "config algorithm.cg: 10 here, absent there; config total_steps: 300 here, 1000 there"
+    )
+    assert difference(identify({**CONFIG, "threads": 2}, SOURCES, "cpu", repository), mine) == (
+        "config threads: 2 here, 1 there"
+    )
+    assert difference(identify(CONFIG, SOURCES, "cuda", repository), mine) == "device: cuda here, cpu there"
+
+    (repository / "algorithms/trpo.py").write_text("import algorithms.critic")
+    (repository / "algorithms/critic.py").write_text("import algorithms.ppo")
+    code = identify(CONFIG, SOURCES, "cpu", repository)
+    assert code.hash != mine.hash
+    assert difference(code, mine) == (
+        "code algorithms/critic.py changed; code algorithms/trpo.py changed; code algorithms/batch.py only there; "
+        "code algorithms/fisher/__init__.py only there; code algorithms/fisher/solvers.py only there; "
+        "code algorithms/fisher/trace.py only there; and 2 more"
+    )
+    assert difference(mine, mine) == ""
+
+    monkeypatch.setattr(metadata, "version", lambda package: "9.9")
+    assert 'torch: "9.9" here' in difference(identify(CONFIG, SOURCES, "cpu", repository), mine)
+
+
+def test_the_build_of_a_package_does_not_count(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(package: str) -> str:
+        if package == "ale-py":
+            raise metadata.PackageNotFoundError
+        return "2.13.0+cpu"
+
+    monkeypatch.setattr(metadata, "version", version)
+    versions = identify(CONFIG, SOURCES, "cpu", repository).parts["versions"]
+    assert versions == {
+        "torch": "2.13.0",
+        "numpy": "2.13.0",
+        "mujoco": "2.13.0",
+        "gymnasium": "2.13.0",
+        "ale-py": None,
+    }
+
+
+def test_an_identity_survives_its_record(repository: Path) -> None:
+
+    mine = identify({**CONFIG, "sizes": (64, 64), "rate": 0.1 + 0.2}, SOURCES, "cpu", repository)
+    back = CellIdentity(json.loads(json.dumps(mine.parts)))
+    assert back.hash == mine.hash
+    assert difference(mine, back) == ""
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, [1.0, math.inf], Path("x")])
+def test_settings_that_cannot_be_recorded_are_named(repository: Path, value: object) -> None:
+    with pytest.raises(ValueError, match=r"checkpoint\.interval: .* cannot be recorded"):
+        identify({**CONFIG, "checkpoint": {"interval": value}}, SOURCES, "cpu", repository)
+
+
+def test_the_number_of_listed_differences_is_bounded(repository: Path) -> None:
+    mine = identify(dict.fromkeys("abcdefghij", 0), SOURCES, "cpu", repository)
+    theirs = identify(dict.fromkeys("abcdefghij", 1), SOURCES, "cpu", repository)
+    assert difference(mine, theirs).count("config") == identity.NAMED
+    assert difference(mine, theirs).endswith("and 4 more")

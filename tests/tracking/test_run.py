@@ -1,0 +1,321 @@
+"""The life of a run directory: started, refused, failed, stopped, killed, finished."""
+
+import json
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tracking import checkpoint, lock
+from tracking.identity import REPOSITORY, CellIdentity
+from tracking.lock import RunLocked
+from tracking.manifest import write_status
+from tracking.record import load_run
+from tracking.run import IdentityMismatch, Run
+
+CONFIG = {"seed": 0, "total_steps": 300}
+FILES = {"manifest.json", "progress.parquet", "episodes.parquet", "lock"}
+
+
+def identity(**config: Any) -> CellIdentity:
+    return CellIdentity({"config": {**CONFIG, **config}, "code": {}, "versions": {}, "device": "cpu"})
+
+
+def open_run(run_dir: Path, **config: Any) -> Run:
+    return Run.open(run_dir, {**CONFIG, **config}, identity(**config), threads=1)
+
+
+def row(update: int) -> dict[str, Any]:
+    return {
+        "env_steps": 100 * update,
+        "wall_time": 0.1,
+        "kl": math.nan if update == 2 else 0.01,
+        "fisher_trace": None,
+    }
+
+
+EPISODE = {"env_steps": 150, "episode_return": 3.0, "episode_length": 50, "env_index": 1}
+EVALUATION = [{"mode": "deterministic", "episode_return": 9.0, "episode_length": 10}]
+
+
+def names(run_dir: Path) -> set[str]:
+    return {path.name for path in run_dir.iterdir()}
+
+
+def finished(run_dir: Path) -> None:
+    with open_run(run_dir) as run:
+        for update in (1, 2, 3):
+            run.log(row(update))
+        run.log_episodes([EPISODE])
+        run.flush({"weights": torch.ones(2)})
+        run.finish(3.0, 300, EVALUATION)
+
+
+def test_a_finished_run(tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "seed-0"
+    finished(run_dir)
+    assert names(run_dir) == FILES | {"evaluation.parquet", "checkpoint", "status.json"}
+    record = load_run(run_dir)
+    assert (record.status, record.reason) == ("finished", None)
+    assert record.manifest is not None
+    assert record.manifest["config"] == CONFIG
+    assert record.progress is not None
+    assert list(record.progress)[:8] == [
+        "env_steps", "wall_time", "episode_return", "kl",
+        "fisher_trace", "alignment_error", "quadratic_error", "step_accepted",
+    ]  # fmt: skip
+    assert record.progress["env_steps"].tolist() == [100, 200, 300]
+    assert record.nan_counts["kl"] == 1
+    assert record.nan_counts["fisher_trace"] == 0
+    assert record.episodes is not None
+    assert record.episodes.to_dict("records") == [EPISODE]
+    assert record.evaluation is not None
+    assert record.evaluation.to_dict("records") == EVALUATION
+    assert checkpoint.load(run_dir / "checkpoint")["weights"].tolist() == [1, 1]
+    assert json.loads((run_dir / "status.json").read_text()) == {
+        "status": "finished",
+        "reason": None,
+        "identity": identity().hash,
+        "env_steps": 300,
+        "episode_return": 3.0,
+    }
+
+
+def test_a_finished_run_only_rewrites_its_status(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    finished(tmp_path)
+    status = (tmp_path / "status.json").read_bytes()
+    (tmp_path / "status.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    with open_run(tmp_path) as run:
+        assert run.finished
+        run.write_status()
+    assert (tmp_path / "status.json").read_bytes() == status
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not caplog.records
+
+
+def test_tables_are_there_from_the_start_even_if_no_episode_ends(tmp_path: Path) -> None:
+    with open_run(tmp_path) as run:
+        assert not run.finished
+        record = load_run(tmp_path)
+    assert record.status == "running"
+    assert record.episodes is not None
+    assert list(record.episodes) == ["env_steps", "episode_return", "episode_length", "env_index"]
+    assert len(record.episodes) == 0
+
+
+@pytest.mark.parametrize("run_dir", ["file/below", "file"])
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path, run_dir: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match=r"^run_dir .*file.*: cannot be written \(.*\); choose a writable directory$"
+    ):
+        open_run(tmp_path / run_dir)
+    assert names(tmp_path) == {"file"}
+
+
+def test_another_identity_is_refused_with_the_difference(tmp_path: Path) -> None:
+    finished(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(IdentityMismatch) as refusal:
+        open_run(tmp_path, total_steps=1000)
+    assert str(refusal.value) == (
+        f"run_dir {tmp_path} holds another run (config total_steps: 1000 here, 300 there); "
+        "choose another run_dir or remove it"
+    )
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    open_run(tmp_path).__exit__(None, None, None)  # the refusal let go of the lock
+
+
+def test_a_failed_run_keeps_its_rows_and_starts_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_run(tmp_path) as run:
+        run.log(row(1))
+        run.flush({"weights": torch.ones(2)})
+        run.fail("FloatingPointError:\n  the critic's loss is nan", 100)
+    record = load_run(tmp_path)
+    assert (record.status, record.reason) == ("failed", "FloatingPointError: the critic's loss is nan")
+    assert record.progress is not None
+    assert len(record.progress) == 1
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["status"], status["reason"], status["env_steps"]) == ("failed", record.reason, 100)
+
+    with open_run(tmp_path) as run:
+        assert names(tmp_path) == FILES
+        assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [
+            f"{tmp_path}: an earlier run failed here ({record.reason}); it starts again from step 0"
+        ]
+        run.finish(None, 300, [])
+    assert load_run(tmp_path).status == "finished"
+
+
+def test_a_full_disk_does_not_hide_why_a_run_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disk_full() -> None:
+        raise OSError("No space left on device")
+
+    with open_run(tmp_path) as run:
+        monkeypatch.setattr(run._progress, "flush", disk_full)
+        with pytest.raises(OSError, match="No space"):
+            run.fail("the reason", 100)
+    assert load_run(tmp_path).reason == "the reason"
+
+
+def test_a_stopped_run_leaves_rows_but_no_status(tmp_path: Path) -> None:
+    with open_run(tmp_path) as run:
+        run.log(row(1))
+        run.stopped()
+    assert names(tmp_path) == FILES
+    record = load_run(tmp_path)
+    assert record.status == "killed"
+    assert record.progress is not None
+    assert record.progress["env_steps"].tolist() == [100]
+
+
+def test_the_checkpoint_is_never_ahead_of_the_tables_and_the_status_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (replaced.append(Path(b).name), replace(a, b)))
+    with open_run(tmp_path) as run:
+        replaced.clear()
+        run.flush({"n": 1})
+        assert replaced == ["progress.parquet", "episodes.parquet", "checkpoint"]
+        replaced.clear()
+        run.finish(1.0, 300, EVALUATION)
+        assert replaced[-2:] == ["manifest.json", "status.json"]
+        assert set(replaced[:-2]) == {"evaluation.parquet", "progress.parquet", "episodes.parquet"}
+
+
+def test_wherever_a_run_dies_its_directory_stays_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(BaseException):
+        pass
+
+    replace = os.replace
+    for life in range(20):
+        run_dir = tmp_path / str(life)
+        left = life
+
+        def dying(a: Path, b: Path) -> None:
+            nonlocal left
+            if left == 0:
+                raise Died
+            left -= 1
+            replace(a, b)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", dying)
+            try:
+                finished(run_dir)
+                assert life > 8  # otherwise too few deaths were tried
+                return
+            except Died:
+                pass
+        record = load_run(run_dir)
+        assert record.status in ("missing", "killed", "finished")
+        assert (run_dir / "status.json").exists() is False
+        finished_before = record.status == "finished"
+        with open_run(run_dir) as run:
+            assert run.finished is finished_before
+            if finished_before:
+                run.write_status()
+            else:
+                run.finish(1.0, 300, EVALUATION)
+        assert load_run(run_dir).status == "finished"
+        assert json.loads((run_dir / "status.json").read_text())["status"] == "finished"
+    pytest.fail("the run never got to its end")
+
+
+CHILD = """
+import pathlib, sys
+from tracking.identity import CellIdentity
+from tracking.run import Run
+config = {"seed": 0, "total_steps": 300}
+identity = CellIdentity({"config": config, "code": {}, "versions": {}, "device": "cpu"})
+with Run.open(pathlib.Path(sys.argv[1]), config, identity, threads=1) as run:
+    steps = 0
+    while True:
+        steps += 1
+        run.log({"env_steps": steps, "kl": 0.5})
+        run.log_episodes([{"env_steps": steps, "episode_return": 1.0, "episode_length": 1, "env_index": 0}])
+        run.flush({"steps": steps, "filler": list(range(500))})
+        print(steps, flush=True)
+"""
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that trains in tmp_path and has flushed at least three times."""
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while process.stdout.readline().strip() != "3":
+            assert process.poll() is None
+        yield process
+        process.kill()
+
+
+def test_a_killed_run(tmp_path: Path, child: subprocess.Popen[str], caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(20):  # readable at any instant, while it is being written
+        record = load_run(tmp_path)
+        assert record.status == "running"
+        assert record.progress is not None
+        assert len(record.progress) >= 3
+    with pytest.raises(RunLocked, match=f"^run_dir {tmp_path} is locked: another process is training there$"):
+        open_run(tmp_path)
+
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    record = load_run(tmp_path)
+    assert record.status == "killed"
+    assert record.progress is not None
+    saved = checkpoint.load(tmp_path / "checkpoint")["steps"]
+    assert saved <= len(record.progress) <= saved + 1
+    (tmp_path / "progress.parquet.tmp").write_bytes(b"half a file")
+
+    with open_run(tmp_path) as run:
+        assert names(tmp_path) == FILES
+        assert f"{tmp_path}: an earlier run was killed or stopped here; it starts again" in caplog.text
+        assert load_run(tmp_path).status == "running"
+        run.finish(1.0, 300, [])
+
+
+def test_readers_do_not_turn_a_run_away(tmp_path: Path) -> None:
+    """A reader holds the lock for an instant; whoever opens the run meanwhile waits rather than gives up."""
+    prober = "import pathlib, sys; from tracking.lock import is_locked\nprint(flush=True)\n"
+    prober += "while True: is_locked(pathlib.Path(sys.argv[1]))"
+    os.close(lock.acquire(tmp_path))
+    command = [sys.executable, "-c", prober, str(tmp_path)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            for _ in range(200):
+                os.close(lock.acquire(tmp_path))
+        finally:
+            process.kill()
+
+
+def test_the_pipeline_speaks_for_runs_that_could_not(tmp_path: Path) -> None:
+    assert load_run(tmp_path / "nowhere").status == "missing"
+    assert load_run(tmp_path).status == "missing"
+    write_status(tmp_path, "failed", "exit code 137: killed for memory")
+    assert load_run(tmp_path).status == "failed"
+    with open_run(tmp_path) as run:
+        assert not (tmp_path / "status.json").exists()
+        run.stopped()
+    assert load_run(tmp_path).status == "killed"
+    write_status(tmp_path, "failed", "killed for memory")
+    record = load_run(tmp_path)
+    assert (record.status, record.reason) == ("failed", "killed for memory")

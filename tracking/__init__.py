@@ -1,0 +1,14 @@
+"""A run on disk: the one owner of the format of a run directory.
+
+    manifest.json        what was run: configuration, identity, machine, state     manifest.py, identity.py
+    progress.parquet     one row per update                                        tables.py
+    episodes.parquet     one row per finished training episode
+    evaluation.parquet   one row per evaluation episode
+    checkpoint           everything that shapes the future of the run              checkpoint.py
+    status.json          how it ended, written last                                manifest.py
+    lock                 held by the process that trains here                      lock.py
+    wandb/               what W&B wrote, with `tracker=wandb`                      wandb_tracker.py
+
+`run.py` writes such a directory, `record.py` reads one. Every file is replaced atomically (`files.py`), so
+all are readable at any instant. Only `checkpoint.py`, and `run.py` through it, import torch.
+"""

@@ -1,0 +1,181 @@
+"""The identity of a cell: a hash of everything that can shape its result, and of nothing else."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Settings that say where a run goes and how it is watched, stopped or saved. `device` enters by its type
+# alone. The number of threads stays in: it changes the order of floating-point sums.
+SHAPELESS_SETTINGS = frozenset({"run_dir", "tracker", "suite", "checkpoint", "stop_after", "device"})
+# Rooms whose code only records or reads what training has computed.
+SHAPELESS_ROOMS = frozenset({"tracking", "pipeline", "analysis"})
+PACKAGES = ("torch", "numpy", "mujoco", "gymnasium", "ale-py")
+NAMED = 6  # differences a message lists before it counts the rest
+
+
+@dataclass(frozen=True)
+class CellIdentity:
+    """What a cell is made of; `parts` has the keys config, code, versions and device, all plain JSON.
+
+    config: dotted setting -> value; code: file -> hash of its syntax tree; versions: package -> version.
+    """
+
+    parts: dict[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the parts, 64 hexadecimal digits."""
+        return _sha256(json.dumps(self.parts, sort_keys=True, allow_nan=False))
+
+    @property
+    def short(self) -> str:
+        """The first 12 digits of the hash."""
+        return self.hash[:12]
+
+
+def identify(
+    config: Mapping[str, Any], sources: Iterable[str], device: str, root: Path = REPOSITORY
+) -> CellIdentity:
+    """Identify the cell that the resolved `config` describes.
+
+    `sources` are the files, relative to `root`, where training starts: train.py and what it finds by name
+    instead of importing it, as algorithms/trpo.py. What they import from the repository is found from there.
+    `device` is cpu, cuda or cuda:1. ValueError names a setting that JSON cannot record.
+    """
+    settings = dict(_flat(config))
+    files = sorted(source_files(sources, root))
+    return CellIdentity(
+        {
+            "config": {key: settings[key] for key in settings if key.split(".")[0] not in SHAPELESS_SETTINGS},
+            "code": {file: code_hash((root / file).read_text(encoding="utf-8"), file) for file in files},
+            "versions": {package: _base_version(package) for package in PACKAGES},
+            "device": device.split(":")[0],
+        }
+    )
+
+
+def difference(mine: CellIdentity, theirs: CellIdentity) -> str:
+    """Name in one line what differs between an identity here and a recorded one; empty when nothing does."""
+    found = []
+    for part, what in (("config", "config "), ("versions", "")):
+        here, there = mine.parts[part], theirs.parts[part]
+        for key in sorted(here.keys() | there.keys()):
+            if _text(here, key) != _text(there, key):
+                found.append(f"{what}{key}: {_text(here, key)} here, {_text(there, key)} there")
+    if mine.parts["device"] != theirs.parts["device"]:
+        found.append(f"device: {mine.parts['device']} here, {theirs.parts['device']} there")
+    here, there = mine.parts["code"], theirs.parts["code"]
+    for file in sorted(here.keys() & there.keys()):
+        if here[file] != there[file]:
+            found.append(f"code {file} changed")
+    for file in sorted(here.keys() ^ there.keys()):
+        found.append(f"code {file} only {'here' if file in here else 'there'}")
+    more = [f"and {len(found) - NAMED} more"] if len(found) > NAMED else []
+    return "; ".join(found[:NAMED] + more)
+
+
+def _text(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key]) if key in values else "absent"
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            try:
+                yield f"{prefix}{key}", json.loads(json.dumps(value, allow_nan=False))
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{prefix}{key}: {value!r} cannot be recorded; give a finite number, text, a bool or null"
+                ) from error
+
+
+def _base_version(package: str) -> str | None:
+    """Version without its build (2.13.0+cpu -> 2.13.0); None when the package is not installed."""
+    try:
+        return metadata.version(package).split("+")[0]
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def source_files(sources: Iterable[str], root: Path = REPOSITORY) -> set[str]:
+    """Collect `sources` and the files of the repository they import, at first or second hand, at any place.
+
+    Found by reading, not by importing. Rooms that cannot shape a result stay out, packages' __init__ are in.
+    """
+    found: set[str] = set()
+    waiting = list(sources)
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        tree = ast.parse((root / file).read_text(encoding="utf-8"), filename=file)
+        for module in _imported_modules(tree, Path(file).parent.parts):
+            waiting.extend(_files_of(module, root))
+    return found
+
+
+def _imported_modules(tree: ast.Module, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Dotted names that a module of `package` may load; `from x import y` may load x.y as well as x."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = above + tuple(node.module.split(".") if node.module else ())
+            yield from ((*base, alias.name) for alias in node.names)
+
+
+def _files_of(module: tuple[str, ...], root: Path) -> Iterator[str]:
+    """Files inside `root` that importing a dotted name runs: the packages on the way to it and the module."""
+    if not module or module[0] in SHAPELESS_ROOMS:
+        return
+    for depth in range(1, len(module) + 1):
+        name = "/".join(module[:depth])
+        yield from (file for file in (f"{name}/__init__.py", f"{name}.py") if (root / file).is_file())
+
+
+def code_hash(source: str, filename: str = "<code>") -> str:
+    """Hash what a source does: comments, docstrings, formatting and the version of Python change nothing."""
+    return _sha256(json.dumps(_canonical(ast.parse(source, filename=filename))))
+
+
+def _canonical(node: Any) -> Any:
+    """Write a syntax tree as nested lists: types of nodes, and those of their fields that hold something.
+
+    `ast.dump` would not do: newer Pythons add fields and show empty ones differently.
+    """
+    match node:
+        case ast.JoinedStr(values=parts):  # Python 3.12 leaves empty texts in f-strings
+            texts = [part for part in parts if not (isinstance(part, ast.Constant) and part.value == "")]
+            return ["JoinedStr", _canonical(texts)]
+        case ast.AST():
+            names = sorted(set(node._fields) - {"kind", "type_comment"})
+            fields = [[name, _canonical(getattr(node, name, None))] for name in names]
+            return [type(node).__name__, [field for field in fields if field[1] not in (None, [])]]
+        case [*children]:
+            return [_canonical(child) for child in children if not _is_void(child)]
+        case None:
+            return None
+    return [type(node).__name__, ascii(node)]
+
+
+def _is_void(node: Any) -> bool:
+    """Whether a node does nothing: a docstring or other string standing alone as a statement."""
+    match node:
+        case ast.Expr(value=ast.Constant(value=str())):
+            return True
+    return False
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,136 @@
+"""manifest.json, what was run and on what, and status.json, how it ended.
+
+manifest.json: state (running | finished | failed), reason (of a failure), env_steps and episode_return (once
+ended), started (UTC), config (resolved), identity {hash, parts}, git {commit, dirty} or null, packages,
+python, platform, cpu, gpu, threads.
+status.json: status (finished | failed), reason, identity (the hash), env_steps, episode_return.
+"""
+
+import math
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tracking.files import read_json, write_json
+from tracking.identity import REPOSITORY, CellIdentity
+
+MANIFEST = "manifest.json"
+STATUS = "status.json"
+PACKAGES = (
+    "torch", "numpy", "mujoco", "gymnasium", "ale-py", "hydra-core", "pandas", "pyarrow", "wandb"
+)  # fmt: skip
+
+
+def build_manifest(
+    config: Mapping[str, Any],
+    identity: CellIdentity,
+    threads: int,
+    gpu: str | None = None,
+    root: Path = REPOSITORY,
+) -> dict[str, Any]:
+    """Describe a run that starts now; `gpu` is the model's name when it trains on one."""
+    return {
+        "state": "running",
+        "reason": None,
+        "env_steps": None,
+        "episode_return": None,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": dict(config),
+        "identity": {"hash": identity.hash, "parts": identity.parts},
+        "git": git_state(root),
+        "packages": {package: _version(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_model(),
+        "gpu": gpu,
+        "threads": threads,
+    }
+
+
+def write_manifest(run_dir: Path, manifest: Mapping[str, Any]) -> None:
+    """Write manifest.json atomically."""
+    write_json(run_dir / MANIFEST, manifest)
+
+
+def read_manifest(run_dir: Path) -> dict[str, Any] | None:
+    """Read manifest.json; None when there is none, ValueError when it is damaged."""
+    return read_json(run_dir / MANIFEST)
+
+
+def recorded_identity(manifest: Mapping[str, Any]) -> CellIdentity:
+    """The identity a manifest records."""
+    return CellIdentity(manifest["identity"]["parts"])
+
+
+def write_status(
+    run_dir: Path,
+    status: str,
+    reason: str | None = None,
+    identity: str | None = None,
+    env_steps: int | None = None,
+    episode_return: float | None = None,
+) -> None:
+    """Write status.json atomically; also for the pipeline, where a run died without leaving one."""
+    write_json(
+        run_dir / STATUS,
+        {
+            "status": status,
+            "reason": reason,
+            "identity": identity,
+            "env_steps": env_steps,
+            "episode_return": finite_or_none(episode_return),
+        },
+    )
+
+
+def read_status(run_dir: Path) -> dict[str, Any] | None:
+    """Read status.json; None when there is none, ValueError when it is damaged."""
+    return read_json(run_dir / STATUS)
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """JSON has neither NaN nor infinities; both are null there."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def git_state(root: Path) -> dict[str, Any] | None:
+    """The commit of the repository at `root` and whether code or conf differ from it; None without git."""
+    found = _git(root, "rev-parse", "--show-toplevel", "HEAD")
+    if found is None:
+        return None
+    toplevel, commit = found.splitlines()
+    if Path(toplevel).resolve() != root.resolve():
+        return None  # an unpacked copy inside somebody else's repository
+    changed = _git(root, "status", "--porcelain", "--", "*.py", "conf", ":!tests", ":!docs")
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    # --no-optional-locks: several runs start side by side and must not fight for the index.
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def cpu_model() -> str:
+    """The processor's name, as far as the platform tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,127 @@
+"""Parquet tables that grow row by row and keep null (not measured) and NaN (measured, came out NaN) apart."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tracking.files import replacing
+
+Value = float | int | bool | str | None
+ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+TIMING = ("_time", "_per_second")
+
+
+class Table:
+    """A table written whole at every `flush`, so that its file is complete at any instant.
+
+    `columns` declares names and types (bool, int, float, str) ahead of the first row, for an order that does
+    not depend on the rows and for tables that may stay empty. Rows may bring new columns, null in earlier
+    rows. A column takes the type of its values; ints among floats become floats, nulls alone count as floats.
+    """
+
+    def __init__(self, path: Path, columns: Mapping[str, type] | None = None) -> None:
+        self.path = path
+        self._types: dict[str, type | None] = dict(columns or {})
+        self._rows: list[dict[str, Value]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row; numpy scalars are fine. TypeError or ValueError names a bad column and adds nothing."""
+        plain = {name: _plain(name, value) for name, value in row.items()}
+        types = {name: _wider(name, self._types.get(name), value) for name, value in plain.items()}
+        self._types.update(types)
+        self._rows.append(plain)
+
+    def flush(self) -> None:
+        """Replace the file by one with all rows so far."""
+        columns = {name: self._column(name, kind or float) for name, kind in self._types.items()}
+        with replacing(self.path) as file:
+            pq.write_table(pa.table(columns), file)
+
+    def _column(self, name: str, kind: type) -> pa.Array:
+        values = [row.get(name) for row in self._rows]
+        mask = np.array([value is None for value in values], dtype=bool)
+        filled = [kind() if value is None else kind(value) for value in values]
+        return pa.array(filled, type=ARROW[kind], mask=mask, from_pandas=False)
+
+
+def _plain(name: str, value: Any) -> Value:
+    plain = value.item() if isinstance(value, np.generic) else value
+    if plain is not None and not isinstance(plain, (bool, int, float, str)):
+        raise TypeError(
+            f"column {name}: {type(value).__name__} is neither a number, a bool, a string nor None"
+        )
+    if isinstance(plain, int) and not -(2**63) <= plain < 2**63:
+        raise ValueError(f"column {name}: {plain} does not fit into 64 bits")
+    return plain
+
+
+def _wider(name: str, known: type | None, value: Value) -> type | None:
+    if value is None:
+        return known
+    kind = next(kind for kind in (bool, int, float, str) if isinstance(value, kind))
+    if known in (None, kind):
+        return kind
+    if {known, kind} == {int, float}:
+        return float
+    raise TypeError(f"column {name}: {value!r} in a column of type {known.__name__ if known else None}")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table for analysis: null and NaN are both missing (NaN), `nan_counts` tells them apart.
+
+    Numbers come as int64 or float64, bools as bool; ints and bools with nulls as float64. Strings keep None.
+    """
+    table = pq.read_table(path)
+    return pd.DataFrame({name: _numpy(table.column(name)) for name in table.column_names})
+
+
+def _numpy(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    if pa.types.is_string(column.type):
+        return np.array(column.to_pylist(), dtype=object)
+    if column.null_count:
+        column = column.cast(pa.float64())
+    return np.asarray(column.to_numpy())
+
+
+def nan_counts(path: Path) -> dict[str, int]:
+    """Count, per float column of the table at `path`, the values that were measured and came out NaN."""
+    table = pq.read_table(path)
+    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    return {name: pc.sum(pc.is_nan(table.column(name))).as_py() or 0 for name in floats}
+
+
+def equal_tables(a: Path, b: Path) -> bool:
+    """Whether two tables are equal but for timing columns; NaN equals NaN, null differs from NaN."""
+    return first_difference(a, b) is None
+
+
+def first_difference(a: Path, b: Path) -> str | None:
+    """Name the first place where two tables differ, timing columns aside; None when they are equal."""
+    one, other = (_without_timing(pq.read_table(path)) for path in (a, b))
+    if one.column_names != other.column_names:
+        unshared = sorted(set(one.column_names) ^ set(other.column_names))
+        return f"columns: {', '.join(unshared) or 'their order'}"
+    if one.num_rows != other.num_rows:
+        return f"rows: {one.num_rows} and {other.num_rows}"
+    for name in one.column_names:
+        if one.schema.field(name).type != other.schema.field(name).type:
+            return f"column {name}: {one.schema.field(name).type} and {other.schema.field(name).type}"
+        pairs = zip(one.column(name).to_pylist(), other.column(name).to_pylist(), strict=True)
+        for row, (x, y) in enumerate(pairs):
+            both_nan = x != x and y != y
+            if x != y and not both_nan:
+                return f"column {name}, row {row}: {x} and {y}"
+    return None
+
+
+def _without_timing(table: pa.Table) -> pa.Table:
+    return table.select([name for name in table.column_names if not name.endswith(TIMING)])

@@ -1,0 +1,277 @@
+"""Train one algorithm on one task with one seed.
+
+    python train.py algorithm=trpo env=halfcheetah seed=0 total_steps=1000000
+
+Exit codes: 0 finished; 1 failed, with the reason in status.json; 2 settings refused before any compute; 3 run_dir
+holds a run of another identity; 4 another process holds run_dir; 130 and 143 stopped by SIGINT and SIGTERM.
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import hydra
+import numpy as np
+import torch
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
+
+from algorithms.algorithm import Algorithm
+from algorithms.batch import AdvantageConfig, Batch, gae, normalise_advantages, to_tensors
+from algorithms.critic import Critic
+from algorithms.diagnostics import measure
+from algorithms.policy import Policy, distribution_for
+from algorithms.surrogate import Surrogate
+from envs.rollout import Collector, Rollout, evaluate
+from envs.tasks import Spaces, make
+from settings import RunConfig, refuse, typed
+from tracking.identity import identify
+from tracking.lock import RunLocked
+from tracking.run import IdentityMismatch, Run
+
+
+@dataclass
+class Learner:
+    """The parts of one run that learn, each with a random stream of its own."""
+
+    collector: Collector
+    policy: Policy
+    critic: Critic
+    algorithm: Algorithm
+    evaluation_seeds: np.random.SeedSequence
+
+
+def seed_sequences(seed: int) -> dict[str, np.random.SeedSequence]:
+    """One independent source of randomness per purpose, so that changing the use of one moves no other."""
+    names = ("networks", "environments", "actions", "warm_up", "algorithm", "critic", "evaluation")
+    return dict(zip(names, np.random.SeedSequence(seed).spawn(len(names)), strict=True))
+
+
+def build(config: RunConfig) -> Learner:
+    """Environments, networks and algorithm of a run, in their initial state, the normalisers warmed up."""
+    seeds = seed_sequences(config.seed)
+    generator = torch.Generator().manual_seed(int(seeds["networks"].generate_state(1)[0]))
+    collector = Collector(config.env, config.rollout, seeds["environments"], seeds["actions"])
+    policy = build_policy(config, collector.spaces, generator)
+    critic = Critic(
+        collector.spaces.n_observations,
+        config.network,
+        config.critic,
+        generator,
+        np.random.default_rng(seeds["critic"]),
+        torch.device(config.device),
+    )
+    rng = np.random.default_rng(seeds["algorithm"])
+    algorithm = config.algorithm_class(config.algorithm, config.pair, policy, rng)
+    collector.warm_up(config.rollout.warmup_steps, np.random.default_rng(seeds["warm_up"]))
+    return Learner(collector, policy, critic, algorithm, seeds["evaluation"])
+
+
+def build_policy(config: RunConfig, spaces: Spaces, generator: torch.Generator) -> Policy:
+    """The policy network of a run, initialised from the generator."""
+    distribution = distribution_for(spaces.n_actions, spaces.discrete)
+    return Policy(spaces.n_observations, distribution, config.network, generator).to(config.device)
+
+
+def to_batch(rollout: Rollout, critic: Critic, gamma: float, config: AdvantageConfig, device: torch.device) -> Batch:
+    """Values, advantages and value targets of a rollout."""
+
+    def values_of(observations: np.ndarray) -> np.ndarray:
+        flat = torch.from_numpy(observations.reshape(-1, observations.shape[-1])).to(device)
+        return critic.values(flat).cpu().numpy().reshape(observations.shape[:-1]).astype(np.float64)
+
+    values = values_of(rollout.observations)
+    next_values = np.concatenate((values[1:], values_of(rollout.last_observations)[None]))
+    if len(rollout.cut_off):
+        next_values[tuple(rollout.cut_off.T)] = values_of(rollout.cut_off_observations)
+    done = rollout.terminated | rollout.truncated
+    terminated = rollout.terminated if config.bootstrap_truncation else done
+    advantages = gae(rollout.rewards, values, next_values, terminated, done, gamma, config.gae_lambda)
+    normalised = normalise_advantages(advantages) if config.normalise else advantages
+    return to_tensors(
+        device,
+        done.shape[1],
+        observations=rollout.observations,
+        actions=rollout.actions,
+        advantages=normalised.astype(np.float32),
+        values=values.astype(np.float32),
+        targets=(values + advantages).astype(np.float32),
+    )
+
+
+def train(config: RunConfig, run: Run) -> None:
+    """All updates of one run: collect, update, measure, log, checkpoint; then evaluate and finish.
+
+    Whatever goes wrong is recorded as the run's failure and raised again.
+    """
+    env_steps = 0
+    try:
+        learner = build(config)
+        collector, policy, critic = learner.collector, learner.policy, learner.critic
+        batch_size, device = config.algorithm.batch_size, torch.device(config.device)
+        wall_time, flushed = 0.0, time.monotonic()
+        for i in progress(config):
+            lr_scale = 1.0 if config.learning_rate_schedule == "constant" else 1 - i / config.updates
+
+            start = time.perf_counter()
+            rollout = collector.collect(policy.act, policy.distribution.noise, batch_size // config.rollout.num_envs)
+            env_steps = collector.episodes.env_steps
+            collected = time.perf_counter()
+
+            batch = to_batch(rollout, critic, config.env.gamma, config.advantage, device)
+            problem = Surrogate(policy, batch)
+            update = learner.algorithm.update(problem, lr_scale)
+            critic_metrics = critic.fit(batch, lr_scale)
+            updated = time.perf_counter()
+
+            kpis = measure(problem, update, config.diagnostics, with_geometry=i % config.diagnostics.interval == 0)
+            measured = time.perf_counter()
+
+            wall_time += measured - start
+            run.log(
+                {"env_steps": env_steps, "wall_time": wall_time, "episode_return": collector.episodes.score()}
+                | kpis
+                | critic_metrics
+                | {"learning_rate_scale": lr_scale}
+                | update.metrics
+                | {
+                    "rollout_time": collected - start,
+                    "update_time": updated - collected,
+                    "diagnostics_time": measured - updated,
+                    "steps_per_second": batch_size / (measured - start),
+                }
+            )
+            run.log_episodes(rollout.episodes)
+            if time.monotonic() - flushed >= config.checkpoint.interval:
+                run.flush(snapshot(learner))
+                flushed = time.monotonic()
+        run.flush(snapshot(learner))
+        evaluation = evaluate(
+            config.env,
+            config.evaluation,
+            policy.act,
+            policy.distribution.noise,
+            collector.observation_normaliser,
+            learner.evaluation_seeds,
+        )
+        run.finish(collector.episodes.score(), env_steps, evaluation)
+    except (KeyboardInterrupt, Terminated):
+        run.stopped()
+        raise
+    except Exception as error:
+        run.fail(f"{type(error).__name__}: {error}", env_steps)
+        raise
+    score = collector.episodes.score()
+    print(
+        f"{config.env.name} {config.algorithm.name} seed {config.seed}: episode_return "
+        f"{'null (no episode has ended in every environment)' if score is None else f'{score:.1f}'} "
+        f"after {env_steps:,} steps, {config.updates * batch_size / wall_time:,.0f} steps/s; files in {run.run_dir}"
+    )
+
+
+def snapshot(learner: Learner) -> dict[str, Any]:
+    """What `evaluate.py` needs to play the policy again."""
+    return {
+        "policy": learner.policy.state_dict(),
+        "observation_normaliser": learner.collector.observation_normaliser.state_dict(),
+    }
+
+
+def progress(config: RunConfig) -> Iterator[int]:
+    """Update indices, shown as a bar on a terminal and as a line every tenth of the run otherwise."""
+    label = f"{config.env.name} {config.algorithm.name} seed {config.seed}"
+    batch_size, updates = config.algorithm.batch_size, config.updates
+    if sys.stderr.isatty():
+        bar = tqdm(total=updates * batch_size, desc=label, unit=" steps", unit_scale=True)
+        for i in range(updates):
+            yield i
+            bar.update(batch_size)
+        bar.close()
+    else:
+        for i in range(updates):
+            yield i
+            if (i + 1) * 10 // updates > i * 10 // updates:
+                print(f"{label}: {(i + 1) * batch_size:,} of {config.total_steps:,} steps", file=sys.stderr, flush=True)
+
+
+class Terminated(BaseException):
+    """SIGTERM."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def start(composed: DictConfig) -> int:
+    """Check the settings, open the run directory and train; returns the exit code."""
+    try:
+        config = typed(composed)
+        make(config.env, 1).close()
+        resolved = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+        identity = identify(
+            resolved,
+            ["train.py", f"algorithms/{config.algorithm.name}.py"],
+            config.device,
+        )
+        torch.set_num_threads(config.threads)
+        gpu = torch.cuda.get_device_name(config.device) if config.device != "cpu" else None
+        run = Run.open(
+            Path(config.run_dir),
+            resolved,
+            identity,
+            threads=config.threads,
+            gpu=gpu,
+            tracker=config.tracker,
+        )
+    except (ValueError, OmegaConfBaseException) as error:
+        return refuse(error)
+    except IdentityMismatch as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 3
+    except RunLocked as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 4
+    with run:
+        if run.finished:
+            run.write_status()
+            print(f"already finished; files in {run.run_dir}")
+            return 0
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            train(config, run)
+        except KeyboardInterrupt:
+            return 130
+        except Terminated:
+            return 143
+        except Exception:
+            traceback.print_exc()
+            return 1
+    return 0
+
+
+@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+def main(composed: DictConfig) -> None:
+    """Entry point behind Hydra's command line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    code = start(composed)
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    # Hydra then raises what it finds wrong in the settings, so that it can be told in one line.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(refuse(error))
