@@ -259,7 +259,7 @@ def start(composed: DictConfig) -> int:
     return 0
 
 
-@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+@hydra.main(config_path=str(Path(__file__).resolve().parent / "conf"), config_name="config", version_base="1.3")
 def main(composed: DictConfig) -> None:
     """Entry point behind Hydra's command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -268,10 +268,14 @@ def main(composed: DictConfig) -> None:
         sys.exit(code)
 
 
-if __name__ == "__main__":
-    # Hydra then raises what it finds wrong in the settings, so that it can be told in one line.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+def cli() -> None:
+    """The command line, with what Hydra finds wrong in the settings told in one line."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(refuse(error))
+
+
+if __name__ == "__main__":
+    cli()

@@ -91,6 +91,8 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
             _steps_axis(panel, total_steps, labelled=True)
         trace.set(title=r"Fisher trace $\mathrm{tr}\,F$", yscale="log")
         kl.set(title=r"KL per step $D$", yscale="log")
+        bottom, top = kl.get_ylim()
+        kl.set_ylim(min(bottom, delta_ref / 1.5), max(top, delta_ref * 1.5))
         kl.axhline(delta_ref, color=GREY, linewidth=0.9, linestyle=LONG_DASHES, zorder=2.5)
         kl.annotate(r"$\delta$", (1.015, delta_ref), xycoords=kl.get_yaxis_transform(), va="center", color=GREY)
         _log_ticks(trace)
@@ -148,7 +150,7 @@ def _draw_unfinished(panel: Axes, group: Group, style: Style) -> None:
 
 def _steps_axis(panel: Axes, total_steps: int, labelled: bool) -> None:
     scale, unit = (1e6, "millions") if total_steps >= 1_000_000 else (1e3, "thousands")
-    panel.set_xlim(0, total_steps)
+    panel.set_xlim(0, max(total_steps, panel.dataLim.x1))  # a run may end a little past its budget
     panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     panel.xaxis.set_major_formatter(lambda steps, _: f"{steps / scale:g}")
     panel.set_xlabel(f"environment steps ({unit})" if labelled else "")
@@ -178,7 +180,7 @@ def _legend_and_note(figure: Figure, handles: list[Line2D], note: str, title: st
     The note is the title of a legend without entries, for which the layout makes room.
     """
     widths = [0.6 + 0.06 * len(str(handle.get_label())) for handle in handles]  # of the entries, about, in inches
-    rows = ceil(sum(widths) / figure.get_figwidth())
+    rows = ceil(1.15 * sum(widths) / figure.get_figwidth())
     figure.set_figheight(figure.get_figheight() + LINE * (rows + note.count("\n") + (title is not None)))
     figure.legend(
         handles=handles,
@@ -207,7 +209,7 @@ def _note(groups: Sequence[Group], unfinished: str) -> str:
     runs = sorted({len(group.runs) for group in groups} - {0})
     few = [n for n in runs if n < MIN_RUNS]
     many = [n for n in runs if n >= MIN_RUNS]
-    parts = []
+    parts = [] if runs else ["no finished run yet"]
     if many:
         parts.append(f"line: IQM over {_span(many)} runs; band: pointwise 95 % percentile bootstrap interval")
     if few == [1]:

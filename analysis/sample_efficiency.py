@@ -111,7 +111,7 @@ def gain_over(baseline: Resampled, variant: Resampled, random: float, randoms: F
     censored = np.isinf(n_variants)
     unknown = np.isinf(n_baselines)  # a resampled baseline below random: the gain may be anything below 1
     finite = np.where(unknown, 1.0, n_baselines)
-    lowest = np.where(unknown | censored, 1 - variant.budget / finite, 1 - np.minimum(n_variants, variant.budget) / finite)
+    lowest = np.where(unknown | censored, -np.inf, 1 - n_variants / finite)
     highest = np.where(unknown, 1.0, 1 - np.where(censored, variant.budget, n_variants) / finite)
     return Gain(
         steps=n_variant,

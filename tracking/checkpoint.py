@@ -71,9 +71,7 @@ def _describe(node: Any, place: str, arrays: dict[str, np.ndarray[Any, Any]]) ->
             try:
                 return {"tensor": member(node.detach().cpu().contiguous().numpy())}
             except (TypeError, RuntimeError) as error:
-                raise TypeError(
-                    f"{place}: a {node.layout} {node.dtype} tensor has no numpy counterpart"
-                ) from error
+                raise TypeError(f"{place}: a {node.layout} {node.dtype} tensor has no numpy counterpart") from error
         case np.ndarray():
             return {"array": member(node)}
         case np.generic():
@@ -86,9 +84,7 @@ def _describe(node: Any, place: str, arrays: dict[str, np.ndarray[Any, Any]]) ->
             wrong = [key for key in node if type(key) not in (int, str)]
             if wrong:
                 raise TypeError(f"{place}: the key {wrong[0]!r} is neither a string nor an integer")
-            return {
-                "dict": [[key, _describe(child, f"{place}[{key!r}]", arrays)] for key, child in node.items()]
-            }
+            return {"dict": [[key, _describe(child, f"{place}[{key!r}]", arrays)] for key, child in node.items()]}
         case list() | tuple():
             kind = "list" if isinstance(node, list) else "tuple"
             return {kind: [_describe(child, f"{place}[{i}]", arrays) for i, child in enumerate(node)]}

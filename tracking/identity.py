@@ -40,9 +40,7 @@ class CellIdentity:
         return self.hash[:12]
 
 
-def identify(
-    config: Mapping[str, Any], sources: Iterable[str], device: str, root: Path = REPOSITORY
-) -> CellIdentity:
+def identify(config: Mapping[str, Any], sources: Iterable[str], device: str, root: Path = REPOSITORY) -> CellIdentity:
     """Identify the cell that the resolved `config` describes.
 
     `sources` are the files, relative to `root`, where training starts: train.py and what it finds by name
@@ -66,17 +64,14 @@ def difference(mine: CellIdentity, theirs: CellIdentity) -> str:
     found = []
     for part, what in (("config", "config "), ("versions", "")):
         here, there = mine.parts[part], theirs.parts[part]
-        for key in sorted(here.keys() | there.keys()):
-            if _text(here, key) != _text(there, key):
-                found.append(f"{what}{key}: {_text(here, key)} here, {_text(there, key)} there")
+        values = [(key, _text(here, key), _text(there, key)) for key in sorted(here.keys() | there.keys())]
+        found += [f"{what}{key}: {a} here, {b} there" for key, a, b in values if a != b]
     if mine.parts["device"] != theirs.parts["device"]:
         found.append(f"device: {mine.parts['device']} here, {theirs.parts['device']} there")
     here, there = mine.parts["code"], theirs.parts["code"]
-    for file in sorted(here.keys() & there.keys()):
-        if here[file] != there[file]:
-            found.append(f"code {file} changed")
-    for file in sorted(here.keys() ^ there.keys()):
-        found.append(f"code {file} only {'here' if file in here else 'there'}")
+    found += [f"code {file} changed" for file in sorted(here.keys() & there.keys()) if here[file] != there[file]]
+    found += [f"code {file} only here" for file in sorted(here.keys() - there.keys())]
+    found += [f"code {file} only there" for file in sorted(there.keys() - here.keys())]
     more = [f"and {len(found) - NAMED} more"] if len(found) > NAMED else []
     return "; ".join(found[:NAMED] + more)
 

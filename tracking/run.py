@@ -186,9 +186,7 @@ class Run:
             "episode_return": finite_or_none(episode_return),
         }
         write_manifest(self.run_dir, self.manifest)
-        self._close_tracker(
-            {key: self.manifest[key] for key in ("state", "reason", "env_steps", "episode_return")}
-        )
+        self._close_tracker({key: self.manifest[key] for key in ("state", "reason", "env_steps", "episode_return")})
         self.write_status()
 
     def _close_tracker(self, summary: Mapping[str, Any]) -> None:

@@ -56,9 +56,7 @@ class Table:
 def _plain(name: str, value: Any) -> Value:
     plain = value.item() if isinstance(value, np.generic) else value
     if plain is not None and not isinstance(plain, (bool, int, float, str)):
-        raise TypeError(
-            f"column {name}: {type(value).__name__} is neither a number, a bool, a string nor None"
-        )
+        raise TypeError(f"column {name}: {type(value).__name__} is neither a number, a bool, a string nor None")
     if isinstance(plain, int) and not -(2**63) <= plain < 2**63:
         raise ValueError(f"column {name}: {plain} does not fit into 64 bits")
     return plain

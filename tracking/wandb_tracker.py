@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,12 @@ class WandbTracker:
             self._run = None
 
     def _start(self, settings: TrackerConfig, run_dir: Path, config: Mapping[str, Any]) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would wait at exit for a server that hangs
         import wandb  # here: it may be missing, and takes its time to import
 
+        if settings.mode == "online" and not wandb.login(prompt=False, verify=False):
+            raise RuntimeError("no API key; run `wandb login`, or choose tracker.mode=offline")
         *group, seed = run_dir.parts[-3:]  # environment, variant, seed
         self._run = wandb.init(
             project=settings.project,
@@ -64,11 +69,10 @@ class WandbTracker:
             config=dict(config),
             settings={
                 "mode": settings.mode,
-                "silent": True,
                 "console": "off",
                 "init_timeout": settings.timeout,
-                "login_timeout": settings.timeout,
                 "finish_timeout": settings.timeout,
+                "finish_timeout_raises": True,
             },
         )
         if self._run.url:

@@ -61,12 +61,26 @@ def test_rejected_updates_are_no_zeros_and_a_nan_is_a_gap(tmp_path: Path) -> Non
     assert r"$\delta = 0.02$" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+@pytest.mark.parametrize("delta_ref", [1e-7, 0.02, 10.0])
+def test_delta_is_inside_the_panel(tmp_path: Path, delta_ref: float) -> None:
+    suite = results(tmp_path, seeds=1)
+    figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000, delta_ref)
+    low, high = figure.axes[1].get_ylim()
+    assert low < delta_ref < high
+
+
 def test_bins_without_a_measurement_do_not_break_the_line(tmp_path: Path) -> None:
     suite = results(tmp_path, seeds=1)  # measured at steps 2048, 22528, 43008: in bins 1, 3 and 5
     figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000, 0.02)
     trace = figure.axes[0].lines[0]
     assert xdata(trace).tolist() == [10_000, 30_000, 50_000]
     assert np.isfinite(ydata(trace)).all()
+
+
+def test_a_run_past_its_budget_is_drawn_to_its_end(tmp_path: Path) -> None:
+    suite = results(tmp_path, seeds=1)  # the warm-up of the normaliser is not part of the budget
+    figure = learning_curves(suite.groups, line_styles(suite.suite.variants), 59_000, {})
+    assert figure.axes[0].get_xlim() == (0, 59_392)
 
 
 def test_equal_data_give_equal_files(tmp_path: Path) -> None:

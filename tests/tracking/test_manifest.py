@@ -68,9 +68,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "nowhere") is None
 
 
-@pytest.mark.parametrize(
-    ("given", "recorded"), [(3.5, 3.5), (None, None), (math.nan, None), (-math.inf, None)]
-)
+@pytest.mark.parametrize(("given", "recorded"), [(3.5, 3.5), (None, None), (math.nan, None), (-math.inf, None)])
 def test_status(tmp_path: Path, given: float | None, recorded: float | None) -> None:
     write_status(tmp_path, "finished", None, "ab", 10, given)
     expected = {

@@ -115,9 +115,7 @@ def test_tables_are_there_from_the_start_even_if_no_episode_ends(tmp_path: Path)
 @pytest.mark.parametrize("run_dir", ["file/below", "file"])
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path, run_dir: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        ValueError, match=r"^run_dir .*file.*: cannot be written \(.*\); choose a writable directory$"
-    ):
+    with pytest.raises(ValueError, match=r"^run_dir .*file.*: cannot be written \(.*\); choose a writable directory$"):
         open_run(tmp_path / run_dir)
     assert names(tmp_path) == {"file"}
 
@@ -135,9 +133,7 @@ def test_another_identity_is_refused_with_the_difference(tmp_path: Path) -> None
     open_run(tmp_path).__exit__(None, None, None)  # the refusal let go of the lock
 
 
-def test_a_failed_run_keeps_its_rows_and_starts_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_run_keeps_its_rows_and_starts_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with open_run(tmp_path) as run:
         run.log(row(1))
         run.flush({"weights": torch.ones(2)})
@@ -185,7 +181,12 @@ def test_the_checkpoint_is_never_ahead_of_the_tables_and_the_status_comes_last(
 ) -> None:
     replaced: list[str] = []
     replace = os.replace
-    monkeypatch.setattr(os, "replace", lambda a, b: (replaced.append(Path(b).name), replace(a, b)))
+
+    def recorded(temporary: Path, path: Path) -> None:
+        replaced.append(path.name)
+        replace(temporary, path)
+
+    monkeypatch.setattr(os, "replace", recorded)
     with open_run(tmp_path) as run:
         replaced.clear()
         run.flush({"n": 1})
@@ -196,9 +197,7 @@ def test_the_checkpoint_is_never_ahead_of_the_tables_and_the_status_comes_last(
         assert set(replaced[:-2]) == {"evaluation.parquet", "progress.parquet", "episodes.parquet"}
 
 
-def test_wherever_a_run_dies_its_directory_stays_sound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wherever_a_run_dies_its_directory_stays_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Died(BaseException):
         pass
 

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,10 @@ from tracking.identity import REPOSITORY
 from tracking.tables import Table, equal_tables, first_difference, nan_counts, read_table
 
 NAN = math.nan
+Row = dict[str, Any]
 
 
-def write(path: Path, *rows: dict, columns: dict[str, type] | None = None) -> Path:
+def write(path: Path, *rows: Row, columns: dict[str, type] | None = None) -> Path:
     table = Table(path, columns)
     for row in rows:
         table.append(row)
@@ -37,7 +39,7 @@ def test_null_and_nan_both_survive(tmp_path: Path) -> None:
 
 
 def test_types_of_columns(tmp_path: Path) -> None:
-    rows = [
+    rows: list[Row] = [
         {"env_steps": 2048, "accepted": True, "mixed": 1, "nothing": None, "outcome": "stepped"},
         {"env_steps": 4096, "accepted": None, "mixed": 2.5, "nothing": None, "outcome": None, "late": 3},
     ]
@@ -72,9 +74,7 @@ def test_numpy_scalars(tmp_path: Path) -> None:
 
 
 def test_empty_table_keeps_its_declared_columns(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "t.parquet", columns={"env_steps": int, "episode_return": float, "mode": str, "ok": bool}
-    )
+    path = write(tmp_path / "t.parquet", columns={"env_steps": int, "episode_return": float, "mode": str, "ok": bool})
     frame = read_table(path)
     assert list(frame) == ["env_steps", "episode_return", "mode", "ok"]
     assert len(frame) == 0
@@ -93,7 +93,7 @@ def test_empty_table_keeps_its_declared_columns(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_value_names_its_column_and_adds_nothing(
-    tmp_path: Path, first: dict, second: dict, error: type[Exception]
+    tmp_path: Path, first: Row, second: Row, error: type[Exception]
 ) -> None:
     table = Table(tmp_path / "t.parquet")
     table.append(first)
@@ -123,10 +123,8 @@ def test_a_failed_flush_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert len(read_table(table.path)) == 2
 
 
-@given(
-    st.lists(st.dictionaries(st.sampled_from("abc"), st.none() | st.floats() | st.integers(-(2**53), 2**53)))
-)
-def test_any_numbers_come_back(tmp_path_factory: pytest.TempPathFactory, rows: list[dict]) -> None:
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.none() | st.floats() | st.integers(-(2**53), 2**53))))
+def test_any_numbers_come_back(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> None:
     path = write(tmp_path_factory.mktemp("any") / "t.parquet", *rows, columns=dict.fromkeys("abc", float))
     expected = [[row.get(name) for name in "abc"] for row in rows]
     back = [[row[name] for name in "abc"] for row in pq.read_table(path).to_pylist()]
@@ -150,7 +148,7 @@ def test_equal_tables_differ_only_in_timing(tmp_path: Path) -> None:
         ({"kl": NAN}, "column env_steps, row 1: 1 and None"),
     ],
 )
-def test_the_first_difference_is_named(tmp_path: Path, row: dict, where: str) -> None:
+def test_the_first_difference_is_named(tmp_path: Path, row: Row, where: str) -> None:
     same = {"env_steps": 0, "kl": 0.1}
     a = write(tmp_path / "a", same, {"env_steps": 1, "kl": NAN})
     b = write(tmp_path / "b", same, row)
@@ -164,7 +162,5 @@ def test_row_counts_are_compared(tmp_path: Path) -> None:
 
 
 def test_reading_needs_no_torch() -> None:
-    blocked = (
-        "import sys; sys.modules['torch'] = None; import tracking.record, tracking.tables, tracking.identity"
-    )
+    blocked = "import sys; sys.modules['torch'] = None; import tracking.record, tracking.tables, tracking.identity"
     subprocess.run([sys.executable, "-c", blocked], cwd=REPOSITORY, check=True)

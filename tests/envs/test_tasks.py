@@ -1,0 +1,86 @@
+"""Tasks are made as asked or refused in one line."""
+
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import yaml
+
+from envs.tasks import EnvConfig, make, random_actions, spaces, to_action_space
+
+TASKS = sorted(Path("conf/env").glob("*.yaml"))
+
+
+class ShiftedActions(gym.Env[np.ndarray, np.int64]):
+    """A task whose actions are -1, 0 and 1 and whose observation is a 2x2 box."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2, 2))
+    action_space = gym.spaces.Discrete(3, start=-1)
+
+    def reset(self, *, seed=None, options=None):  # type: ignore[no-untyped-def]
+        return np.zeros((2, 2), dtype=np.float32), {}
+
+    def step(self, action):  # type: ignore[no-untyped-def]
+        return np.zeros((2, 2), dtype=np.float32), float(action), False, False, {}
+
+
+gym.register("Shifted-v0", ShiftedActions)
+
+
+def task(task_id: str, **kwargs: object) -> EnvConfig:
+    return EnvConfig("task", task_id, 0.99, dict(kwargs))
+
+
+@pytest.mark.parametrize("path", [p for p in TASKS if p.stem != "gym"], ids=lambda p: p.stem)
+def test_every_task_is_the_v5_task_of_its_name_and_can_be_played(path: Path) -> None:
+    config = EnvConfig(**yaml.safe_load(path.read_text()))
+    assert config.name == path.stem
+    assert config.id.removesuffix("-v5").lower() == path.stem.replace("_", "")
+    envs = make(config, 2)
+    envs.reset(seed=[1, 2])
+    observations, rewards, *_ = envs.step(to_action_space(envs, random_actions(envs, np.random.default_rng(0))))
+    assert observations.shape == (2, spaces(envs).n_observations)
+    assert np.isfinite(rewards).all()
+    envs.close()
+
+
+def test_there_are_nine_mujoco_tasks() -> None:
+    assert len(TASKS) == 9 + 1
+
+
+def test_actions_are_clipped_to_the_box() -> None:
+    envs = make(task("Pendulum-v1"), 2)
+    np.testing.assert_array_equal(to_action_space(envs, np.array([[-5.0], [0.5]])), [[-2.0], [0.5]])
+
+
+def test_discrete_actions_are_shifted_and_observations_flattened() -> None:
+    envs = make(task("Shifted-v0"), 3)
+    assert spaces(envs).n_observations == 4
+    np.testing.assert_array_equal(to_action_space(envs, np.array([0, 1, 2])), [-1, 0, 1])
+    envs.reset()
+    np.testing.assert_array_equal(envs.step(to_action_space(envs, np.array([0, 1, 2])))[1], [-1, 0, 1])
+
+
+@pytest.mark.parametrize("task_id", ["Pendulum-v1", "CartPole-v1", "Hopper-v5"])
+def test_random_actions_are_uniform_over_the_space(task_id: str) -> None:
+    envs = make(task(task_id), 2)
+    rng = np.random.default_rng(0)
+    actions = np.concatenate([to_action_space(envs, random_actions(envs, rng)) for _ in range(2000)])
+    space = envs.single_action_space
+    low, high = (space.low, space.high) if isinstance(space, gym.spaces.Box) else (0, 1)
+    np.testing.assert_allclose(actions.mean(0), (low + high) / 2, atol=0.05 * np.max(high))
+    np.testing.assert_allclose(actions.min(0), low, atol=0.01 * np.max(high))
+    np.testing.assert_allclose(actions.max(0), high, atol=0.01 * np.max(high))
+
+
+def test_unknown_and_unsupported_tasks_are_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="nearest: .*HalfCheetah-v5") as unknown:
+        task("HalfCheeta-v5")
+    assert "\n" not in str(unknown.value)
+    with pytest.raises(ValueError, match="only box observations are supported"):
+        make(task("Blackjack-v1"), 1)
+    with pytest.raises(ValueError, match=r"cannot be made.*no_such_argument"):
+        make(task("CartPole-v1", no_such_argument=1), 1)
+    with pytest.raises(ValueError, match=r"env\.gamma=1\.5"):
+        EnvConfig("task", "CartPole-v1", 1.5)

@@ -1,0 +1,139 @@
+"""What every algorithm must do, run over every algorithm found: a new one is held to this without a test of its own."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from algorithms.fisher.parameters import assign, flatten
+from pipeline.suites import find_algorithms
+from tests.algorithms.problems import DISTRIBUTIONS, make_policy, make_problem
+from tests.settings import compose, run
+from tracking import checkpoint
+from tracking.tables import equal_tables
+
+TASKS = {"mujoco": ("env=inverted_double_pendulum",), "cartpole": ("env=gym", "env.id=CartPole-v1")}
+OUTCOMES = {"stepped", "rejected", "zero_gradient", "negative_curvature", "non_finite"}
+
+each_algorithm = pytest.mark.parametrize("name", find_algorithms())
+each_task = pytest.mark.parametrize("task", TASKS)
+
+
+@pytest.fixture(scope="module")
+def three_updates(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Run directory of three updates with every KPI measured at each; trained once per algorithm and task."""
+    made: dict[tuple[str, str], Path] = {}
+
+    def get(name: str, task: str) -> Path:
+        if (name, task) not in made:
+            made[name, task] = tmp_path_factory.mktemp(f"{name}-{task}")
+            assert run(made[name, task], f"algorithm={name}", *TASKS[task]) == 0
+        return made[name, task]
+
+    return get
+
+
+def rows(run_dir: Path) -> list[dict[str, Any]]:
+    """Rows of progress.parquet with nulls as None and NaN as NaN."""
+    return pq.read_table(run_dir / "progress.parquet").to_pylist()
+
+
+def test_the_four_algorithms_of_the_suite_are_found() -> None:
+    assert {"adam_pg", "npg", "trpo", "ppo"} <= set(find_algorithms())
+
+
+@each_task
+@each_algorithm
+def test_every_kpi_is_finite_or_null_for_a_named_reason(
+    three_updates: Callable[[str, str], Path], name: str, task: str
+) -> None:
+    updates = rows(three_updates(name, task))
+    assert [row["env_steps"] for row in updates] == [64 + 256, 64 + 512, 64 + 768]
+    assert any(row["outcome"] == "stepped" for row in updates)
+    for row in updates:
+        stepped = row["outcome"] == "stepped"
+        has_gradient = row["gradient_norm"] > 0
+        named = {
+            "episode_return": True,  # null until every environment has ended an episode
+            "rho_own": True,  # null for updates that follow no damped metric
+            "explained_variance": True,  # null when the targets do not vary
+            "alignment_error": not (stepped and has_gradient),
+            "quadratic_error": not (stepped and row["kl"] >= 1e-12),
+        }
+        for column in ("alignment_outcome", "alignment_residual", "alignment_cg_iterations",
+                       "lambda_max", "condition_number", "effective_rank"):  # fmt: skip
+            named[column] = not has_gradient
+        assert row["outcome"] in OUTCOMES
+        for column, value in row.items():
+            if value is None:
+                assert named.get(column) or not stepped, f"{column} is null without a reason"
+            elif isinstance(value, float):
+                assert math.isfinite(value), f"{column} is {value}"
+        assert row["fisher_trace"] > 0
+        if row["alignment_error"] is not None:
+            assert 0 <= row["alignment_error"] <= 2
+
+
+@each_task
+@each_algorithm
+def test_the_same_seed_gives_equal_files(
+    three_updates: Callable[[str, str], Path], tmp_path: Path, name: str, task: str
+) -> None:
+    assert run(tmp_path, f"algorithm={name}", *TASKS[task]) == 0
+    first = three_updates(name, task)
+    for table in ("progress", "episodes", "evaluation"):
+        assert equal_tables(first / f"{table}.parquet", tmp_path / f"{table}.parquet"), table
+    states = [checkpoint.load(directory / "checkpoint")["policy"] for directory in (first, tmp_path)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@each_algorithm
+def test_another_seed_gives_other_files(three_updates: Callable[[str, str], Path], tmp_path: Path, name: str) -> None:
+    assert run(tmp_path, f"algorithm={name}", *TASKS["cartpole"], "seed=1") == 0
+    assert not equal_tables(three_updates(name, "cartpole") / "progress.parquet", tmp_path / "progress.parquet")
+
+
+@each_algorithm
+def test_an_injected_nan_reaches_the_file_as_nan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.setattr("algorithms.diagnostics.fisher_trace", lambda *args: torch.full((8,), math.nan))
+    assert run(tmp_path, f"algorithm={name}", *TASKS["cartpole"], "rollout.num_envs=8", "diagnostics.states=8") == 0
+    for row in rows(tmp_path):
+        assert math.isnan(row["fisher_trace"])
+        assert math.isnan(row["alignment_error"])
+        assert math.isfinite(row["kl"])
+
+
+@each_algorithm
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda d: type(d).__name__)
+def test_the_state_goes_through_a_checkpoint(tmp_path: Path, name: str, distribution: Any) -> None:
+    """Two updates in one go, and one before and one after a checkpoint into a fresh algorithm: the same parameters."""
+    config = compose(f"algorithm={name}", "env=hopper", "algorithm.batch_size=128")
+    policies = [make_policy(distribution).float() for _ in range(2)]
+    going_on, restored = (
+        config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(seed))
+        for seed, policy in enumerate(policies)
+    )
+    going_on.update(make_problem(policies[0], n=128), 1.0)
+    checkpoint.save(tmp_path / "checkpoint", going_on.state_dict())
+    restored.load_state_dict(checkpoint.load(tmp_path / "checkpoint"))
+    assign(policies[1], flatten(policies[0]))
+    for algorithm, policy in zip((going_on, restored), policies, strict=True):
+        algorithm.update(make_problem(policy, n=128, seed=2), 0.5)
+    assert torch.equal(flatten(policies[0]), flatten(policies[1]))
+
+
+@each_algorithm
+def test_constant_rewards_are_a_named_outcome_and_move_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """Advantages of exactly 0, as constant ones are after normalisation, carry no gradient."""
+    monkeypatch.setattr("train.normalise_advantages", np.zeros_like)
+    assert run(tmp_path, f"algorithm={name}", *TASKS["cartpole"]) == 0
+    for row in rows(tmp_path):
+        assert (row["outcome"], row["kl"], row["step_norm"]) == ("zero_gradient", 0.0, 0.0)
+        assert (row["alignment_error"], row["quadratic_error"]) == (None, None)

@@ -1,0 +1,203 @@
+"""Whole runs: what they leave on disk, how NPG and TRPO relate, and what is refused before any compute."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import evaluate
+import train
+from tests.settings import run
+from tracking.tables import equal_tables
+
+POINTMASS = ("env=inverted_pendulum",)
+
+
+def progress(run_dir: Path) -> list[dict[str, object]]:
+    return pq.read_table(run_dir / "progress.parquet").to_pylist()
+
+
+def test_npg_and_trpo_are_bit_identical_until_the_first_backtrack(tmp_path: Path) -> None:
+    """A wide trust region makes the line search backtrack after a few updates; up to there the two are one."""
+    shared = ("env=hopper", "algorithm.delta=0.3", "total_steps=7680", "algorithm.batch_size=256")
+    for name in ("npg", "trpo"):
+        assert run(tmp_path / name, f"algorithm={name}", *shared) == 0
+    npg, trpo = progress(tmp_path / "npg"), progress(tmp_path / "trpo")
+    first = next((i for i, row in enumerate(trpo) if row["backtracks"]), None)
+    assert first is not None, "no backtrack: the test shows nothing about the difference"
+    assert first >= 3
+    timing = ("_time", "_per_second")
+    extra = {"backtracks", "surrogate_gain"}
+    for a, b in zip(npg[:first], trpo[:first], strict=True):
+        for column in b.keys() - extra:
+            assert column.endswith(timing) or a[column] == b[column], column
+    assert npg[first]["kl"] != trpo[first]["kl"]
+
+
+def test_a_run_leaves_what_the_design_promises(tmp_path: Path) -> None:
+    assert run(tmp_path, "algorithm=trpo", "env=inverted_pendulum") == 0
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert set(status) == {"status", "reason", "identity", "env_steps", "episode_return"}
+    assert (status["status"], status["reason"], status["env_steps"]) == ("finished", None, 64 + 768)
+    rows = progress(tmp_path)
+    assert list(rows[0])[:8] == [
+        "env_steps", "wall_time", "episode_return", "kl",
+        "fisher_trace", "alignment_error", "quadratic_error", "step_accepted",
+    ]  # fmt: skip
+    assert rows[-1]["episode_return"] == status["episode_return"]
+    modes = pq.read_table(tmp_path / "evaluation.parquet")["mode"].to_pylist()
+    assert modes == ["deterministic", "stochastic", "random"]
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["state"] == "finished"
+    assert manifest["config"]["algorithm"]["delta"] == 0.02
+
+
+def test_the_remainder_of_the_steps_is_not_sampled(tmp_path: Path) -> None:
+    assert run(tmp_path, "algorithm=adam_pg", *POINTMASS, "total_steps=1000") == 0
+    assert len(progress(tmp_path)) == 1000 // 256
+
+
+def test_diagnostics_change_nothing_but_their_own_columns(tmp_path: Path) -> None:
+    for interval in (1, 3):
+        assert run(tmp_path / str(interval), "algorithm=ppo", *POINTMASS, f"diagnostics.interval={interval}") == 0
+    often, seldom = progress(tmp_path / "1"), progress(tmp_path / "3")
+    assert [row["fisher_trace"] is None for row in seldom] == [False, True, True]
+    for a, b in zip(often, seldom, strict=True):
+        assert (a["kl"], a["step_norm"], a["episode_return"]) == (b["kl"], b["step_norm"], b["episode_return"])
+
+
+def test_the_linear_schedule_scales_learning_rates_down_to_the_last_update(tmp_path: Path) -> None:
+    assert run(tmp_path, "algorithm=adam_pg", *POINTMASS, "learning_rate_schedule=linear") == 0
+    rows = progress(tmp_path)
+    assert [row["learning_rate_scale"] for row in rows] == pytest.approx([1, 2 / 3, 1 / 3])
+    assert [row["step_size"] for row in rows] == pytest.approx([1e-3 * s for s in (1, 2 / 3, 1 / 3)])
+
+
+def test_the_same_command_on_a_finished_run_rewrites_its_status_only(tmp_path: Path) -> None:
+    assert run(tmp_path, "algorithm=npg", *POINTMASS) == 0
+    status, table = (tmp_path / "status.json").read_text(), (tmp_path / "progress.parquet").stat().st_mtime_ns
+    (tmp_path / "status.json").unlink()
+    assert run(tmp_path, "algorithm=npg", *POINTMASS) == 0
+    assert (tmp_path / "status.json").read_text() == status
+    assert (tmp_path / "progress.parquet").stat().st_mtime_ns == table
+
+
+def test_another_run_in_the_same_directory_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "algorithm=npg", *POINTMASS) == 0
+    assert run(tmp_path, "algorithm=npg", *POINTMASS, "algorithm.delta=0.01") == 3
+    assert "algorithm.delta: 0.01 here, 0.02 there" in capsys.readouterr().err
+
+
+def test_a_failing_run_records_its_reason_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collect, calls = train.Collector.collect, []
+
+    def fail_at_the_third(self, *args):  # type: ignore[no-untyped-def]
+        calls.append(1)
+        if len(calls) == 3:
+            raise FloatingPointError("the simulation diverged")
+        return collect(self, *args)
+
+    monkeypatch.setattr(train.Collector, "collect", fail_at_the_third)
+    assert run(tmp_path, "algorithm=npg", *POINTMASS) == 1
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["status"], status["reason"]) == ("failed", "FloatingPointError: the simulation diverged")
+    assert len(progress(tmp_path)) == 2
+
+    monkeypatch.setattr(train.Collector, "collect", collect)
+    assert run(tmp_path, "algorithm=npg", *POINTMASS) == 0
+    assert run(tmp_path / "fresh", "algorithm=npg", *POINTMASS) == 0
+    assert equal_tables(tmp_path / "progress.parquet", tmp_path / "fresh" / "progress.parquet")
+
+
+def test_nan_advantages_leave_the_policy_alone_and_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "normalise_advantages", lambda a: a * math.nan)
+    assert run(tmp_path, "algorithm=trpo", *POINTMASS) == 0
+    assert {row["outcome"] for row in progress(tmp_path)} == {"non_finite"}
+
+
+def test_replaying_a_finished_run_gives_its_evaluation_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "algorithm=ppo", *POINTMASS, "evaluation.episodes=2") == 0
+    rows = evaluate.replay(evaluate.ReplayConfig(str(tmp_path)))
+    assert rows == pq.read_table(tmp_path / "evaluation.parquet").to_pylist()
+    assert evaluate.main([f"run_dir={tmp_path}", "seed=5", "episodes=1"]) == 0
+    assert "stochastic: mean" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run_dir={}/nothing"], "holds no run"),
+        (["run_dir={}", "seed=-1"], "seed=-1"),
+        (["run_dir={}", "episode=3"], "episode"),
+        ([], "Settings:"),
+    ],
+)
+def test_replays_that_cannot_be_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code = evaluate.main([a.format(tmp_path) for a in arguments])
+    output = capsys.readouterr()
+    assert message in output.out + output.err
+    assert code == (2 if arguments else 0)
+
+
+REFUSED = {
+    "algorithm=trop env=hopper": "algorithm=trop: unknown; did you mean trpo?",
+    "algorithm=trpo env=hoper": "env=hoper: unknown; did you mean hopper?",
+    "env=hopper": "algorithm: must be given; choose one of adam_pg",
+    "algorithm=trpo": "env: must be given; choose one of ant",
+    "algorithm=trpo env=gym": "env.id: must be given",
+    "algorithm=trpo env=gym env.id=Walker-v9": "env.id=Walker-v9: Gymnasium knows no such task",
+    "algorithm=trpo env=gym env.id=Blackjack-v1": "only box observations",
+    "algorithm=trpo env=hopper fisher=diag": "fisher=diag: unknown; ",
+    "algorithm=trpo env=hopper foo=1": "foo: no such setting",
+    "algorithm=trpo env=hopper algorithm.clip=1": "algorithm.clip: no such setting",
+    "algorithm=trpo env=hopper +algorithm.clip=1": "clip",
+    "algorithm=trpo env=hopper env.kwargs.foo=1": "+env.kwargs.NAME=VALUE",
+    "algorithm=trpo env=hopper seed=abc": "seed: Value 'abc'",
+    "algorithm=trpo env=hopper algorithm.delta=wide": "algorithm.delta: Value 'wide'",
+    "algorithm=trpo env=hopper seed=-1": "seed=-1: must not be negative",
+    "algorithm=trpo env=hopper total_steps=0": "total_steps=0: must be at least algorithm.batch_size=2048",
+    "algorithm=trpo env=hopper total_steps=-5": "total_steps=-5",
+    "algorithm=trpo env=hopper total_steps=2047": "total_steps=2047",
+    "algorithm=trpo env=hopper algorithm.batch_size=1000": "must be a multiple of rollout.num_envs=16, for example 992",
+    "algorithm=trpo env=hopper algorithm.batch_size=0": "algorithm.batch_size=0: must be at least 1",
+    "algorithm=ppo env=hopper algorithm.minibatch_size=4096": "between 1 and algorithm.batch_size=2048",
+    "algorithm=ppo env=hopper direction=adam": "direction=adam: algorithm=ppo is no pair",
+    "algorithm=ppo env=hopper step_rule=kl": "step_rule=kl: algorithm=ppo is no pair",
+    "algorithm=npg env=hopper direction=east": "direction=east: unknown; choose one of",
+    "algorithm=npg env=hopper solver=magic": "solver=magic: unknown; choose one of cg",
+    "algorithm=npg env=hopper algorithm.damping=-1": "algorithm.damping=-1.0: must not be negative",
+    "algorithm=npg env=hopper algorithm.delta=0": "algorithm.delta=0.0: must be above 0",
+    "algorithm=adam_pg env=hopper algorithm.optimiser=lion": "algorithm.optimiser=lion: choose one of",
+    "algorithm=npg env=hopper device=cuda:99": "usable GPUs; choose device=cpu",
+    "algorithm=npg env=hopper device=tpu": "device=tpu",
+    "algorithm=npg env=hopper network.activation=gelu": "network.activation=gelu: choose one of",
+    "algorithm=npg env=hopper advantage.gae_lambda=2": "advantage.gae_lambda=2.0: must lie in [0, 1]",
+    "algorithm=npg env=hopper diagnostics.interval=0": "diagnostics.interval=0: must be at least 1",
+    "algorithm=npg env=hopper checkpoint.interval=0": "checkpoint.interval=0.0: must be above 0",
+    "algorithm=npg env=hopper tracker.name=files2": "tracker",
+    "algorithm=npg env=hopper run_dir=/proc/nowhere": "run_dir /proc/nowhere: cannot be written",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_impossible_settings_are_refused_in_one_line_before_anything_is_written(
+    arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments.split()])
+    with pytest.raises(SystemExit) as stop:
+        train.cli()
+    message = capsys.readouterr().err.strip()
+    assert stop.value.code == 2
+    assert REFUSED[arguments] in message
+    assert "\n" not in message
+    assert not list(tmp_path.iterdir())
