@@ -115,7 +115,7 @@ class TraceEstimate:
 
 
 def trace_estimate(problem: Surrogate, states: int) -> TraceEstimate:
-    """Fisher trace at theta_old over states of the batch, evenly spaced in time, equally many of each environment."""
+    """Fisher trace at theta_old over states evenly spaced in time, equally many of each environment."""
     batch, policy = problem.batch, problem.policy
     length = len(batch) // batch.num_envs
     times = np.linspace(0, length - 1, min(length, max(1, states // batch.num_envs))).round().astype(int)
@@ -148,7 +148,7 @@ def _alignment(problem: Surrogate, config: DiagnosticsConfig, damping: float, tr
 
 
 def alignment_error(change: Tensor, natural: Tensor, metric_product: Callable[[Tensor], Tensor]) -> float:
-    r"""E = 1 - <change, n> / (|change| |n|) in the metric G: 0 along the natural gradient n, 1 orthogonal, 2 against it.
+    r"""e = 1 - <change, n> / (|change| |n|) in the metric G: 0 along the natural gradient n, 1 orthogonal, 2 against.
 
     <u, v> = u^T G v, G = F + lambda I. This project's own definition. Both vectors are scaled to unit length first, so
     that e does not depend on their size and small steps do not underflow. NaN if either vector is not finite or has

@@ -76,7 +76,7 @@ class RMSProp:
 
 
 class Natural:
-    """x = (F + lambda I)^-1 g by conjugate gradients: steepest ascent in the Fisher metric (Amari 1998; Kakade 2001)."""
+    """x = (F + lambda I)^-1 g by conjugate gradients: steepest ascent in the Fisher metric (Amari 1998)."""
 
     def __init__(self, damping: float, iterations: int, tolerance: float) -> None:
         self.damping, self.iterations, self.tolerance = damping, iterations, tolerance

@@ -30,12 +30,12 @@ class Step:
 
 
 def learning_rate_step(x: Tensor, learning_rate: float) -> Step:
-    """Alpha x with a given alpha."""
+    """alpha x with a given alpha."""
     return Step(learning_rate * x, {"step_size": learning_rate})
 
 
 def normalised(problem: Surrogate, x: Tensor, delta: float, damping: float) -> Step:
-    """Beta x, beta = sqrt(2 delta / x^T (F + lambda I) x): the quadratic model of the divergence equals delta.
+    """beta x, beta = sqrt(2 delta / x^T (F + lambda I) x): the quadratic model of the divergence equals delta.
 
     (Schulman et al. 2015, appendix C; Rajeswaran et al. 2017, equation 5.)
 
@@ -50,7 +50,7 @@ def normalised(problem: Surrogate, x: Tensor, delta: float, damping: float) -> S
 
 
 def to_divergence(problem: Surrogate, x: Tensor, delta: float, damping: float) -> Step:
-    """Beta x with the exact mean divergence D(theta + beta x) = delta, by bisection from the normalised step.
+    """beta x with the exact mean divergence D(theta + beta x) = delta, by bisection from the normalised step.
 
     Raises:
         CurvatureError: as for `normalised`.

@@ -31,7 +31,7 @@ class Surrogate:
 
     @cached_property
     def gradient(self) -> Tensor:
-        """G = (1/B) sum_t A_t grad log pi(a_t|s_t) at theta_old: the policy gradient; no entropy bonus, no clipping."""
+        """g = (1/B) sum_t A_t grad log pi(a_t|s_t) at theta_old: the policy gradient; no entropy bonus, no clipping."""
         theta = self.theta.clone().requires_grad_()
         z = as_function(self.policy, self.batch.observations)(theta)
         log_prob = self.policy.distribution.log_prob(z, self.batch.actions)

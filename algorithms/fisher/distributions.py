@@ -35,7 +35,7 @@ class Distribution(Protocol):
         ...
 
     def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
-        """Log p(a; z), shape (B,), nats."""
+        """log p(a; z), shape (B,), nats."""
         ...
 
     def entropy(self, z: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def assign(module: nn.Module, theta: Tensor) -> None:
 
 
 def as_function(module: nn.Module, inputs: Tensor) -> Callable[[Tensor], Tensor]:
-    """Theta -> module(inputs) at the parameters theta; differentiable, in theta's precision."""
+    """theta -> module(inputs) at the parameters theta; differentiable, in theta's precision."""
     names = [name for name, _ in module.named_parameters()]
 
     def function(theta: Tensor) -> Tensor:

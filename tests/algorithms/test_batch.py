@@ -35,7 +35,7 @@ def test_gae_equals_its_definition_with_terminations_and_truncations() -> None:
 
 
 def test_a_task_cut_off_by_a_limit_keeps_the_value_of_going_on() -> None:
-    """Reward 1 for ever is worth 1 / (1 - gamma): with that as V, advantages vanish if and only if a limit bootstraps."""
+    """Reward 1 for ever is worth 1 / (1 - gamma): with that as V, advantages vanish only if a limit bootstraps."""
     shape = (10, 1)
     rewards, values = np.ones(shape), np.full(shape, 1 / (1 - GAMMA))
     done = np.zeros(shape, dtype=bool)

@@ -10,7 +10,7 @@ from envs.tasks import EnvConfig
 
 
 class Counter(gym.Env[np.ndarray, np.ndarray]):
-    """Observes the number of steps since the reset and is paid the same; ends after `end` steps, if it is not cut off."""
+    """Observes the number of steps since the reset and is paid the same; ends after `end` steps if not cut off."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = gym.spaces.Box(-1, 1, (1,))

@@ -75,7 +75,7 @@ def test_random_actions_are_uniform_over_the_space(task_id: str) -> None:
 
 
 def test_unknown_and_unsupported_tasks_are_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match="nearest: .*HalfCheetah-v5") as unknown:
+    with pytest.raises(ValueError, match=r"nearest: .*HalfCheetah-v5") as unknown:
         task("HalfCheeta-v5")
     assert "\n" not in str(unknown.value)
     with pytest.raises(ValueError, match="only box observations are supported"):

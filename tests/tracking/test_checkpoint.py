@@ -138,6 +138,16 @@ def test_any_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
     assert noticed > len(good) // 2
 
 
+def test_an_array_that_claims_to_be_shorter_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    save(path, {"weights": np.arange(2000.0)})
+    good = path.read_bytes()
+    assert good.count(b"(2000,)") == 1
+    path.write_bytes(good.replace(b"(2000,)", b"(1000,)"))
+    with pytest.raises(CheckpointError, match="wrong checksum"):
+        load(path)
+
+
 def test_truncation_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     save(path, SMALL)

@@ -281,7 +281,7 @@ def test_a_killed_run(tmp_path: Path, child: subprocess.Popen[str], caplog: pyte
     assert record.progress is not None
     saved = checkpoint.load(tmp_path / "checkpoint")["steps"]
     assert saved <= len(record.progress) <= saved + 1
-    (tmp_path / "progress.parquet.tmp").write_bytes(b"half a file")
+    (tmp_path / "checkpoint.tmp").write_bytes(b"half a file")
 
     with open_run(tmp_path) as run:
         assert names(tmp_path) == FILES
