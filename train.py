@@ -134,7 +134,7 @@ def train(config: RunConfig, run: Run) -> None:
             critic_metrics = critic.fit(batch, lr_scale)
             updated = time.perf_counter()
 
-            kpis = measure(problem, update, config.diagnostics, with_geometry=i % config.diagnostics.interval == 0)
+            kpis = measure(problem, update, config.diagnostics, i)
             measured = time.perf_counter()
 
             wall_time += measured - start

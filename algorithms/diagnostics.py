@@ -30,7 +30,8 @@ class DiagnosticsConfig:
     """What is measured how often.
 
     Attributes:
-        interval: the geometry is measured at the first update and then at every interval-th.
+        interval: everything is measured at the first update and then at every interval-th.
+        trace_interval: the Fisher trace alone, which is cheap, also at every trace_interval-th.
         states: states that the Fisher trace is averaged over, the same number for every algorithm; a smaller batch
             gives all it has.
         rho: damping of the alignment error's metric, lambda = rho tr(F) / d.
@@ -38,14 +39,15 @@ class DiagnosticsConfig:
         max_iterations: products at most for that; the residual reached is logged.
     """
 
-    interval: int = 10
+    interval: int = 50
+    trace_interval: int = 10
     states: int = 1024
     rho: float = 0.1
     tolerance: float = 1e-2
     max_iterations: int = 200
 
     def __post_init__(self) -> None:
-        for setting in ("interval", "states", "max_iterations"):
+        for setting in ("interval", "trace_interval", "states", "max_iterations"):
             if getattr(self, setting) < 1:
                 raise ValueError(f"diagnostics.{setting}={getattr(self, setting)}: must be at least 1")
         for setting in ("rho", "tolerance"):
@@ -53,14 +55,14 @@ class DiagnosticsConfig:
                 raise ValueError(f"diagnostics.{setting}={getattr(self, setting)}: must be above 0")
 
 
-def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, with_geometry: bool) -> Row:
-    """All KPIs of one update.
+def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, index: int) -> Row:
+    """The KPIs of one update: those of every row, and those of the intervals in `config` where they are due.
 
     Args:
         problem: the surrogate problem the update was given; its policy now holds the new parameters.
         update: what the algorithm reported.
         config: what to measure.
-        with_geometry: measure the geometry as well; otherwise its columns are null.
+        index: number of updates before this one.
     """
     theta = flatten(problem.policy)
     change = theta.double() - problem.theta.double()
@@ -77,26 +79,22 @@ def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, with_
         "entropy": float(problem.policy.distribution.entropy(problem.z_old).mean()),
         "explained_variance": explained_variance(problem.batch),
     }
-    return row | _geometry(problem, update, config, kl, change) if with_geometry else row
-
-
-def _geometry(problem: Surrogate, update: Update, config: DiagnosticsConfig, kl: float, change: Tensor) -> Row:
-    trace = trace_estimate(problem, config.states)
-    damping = config.rho * trace.mean / len(problem.theta)
-    row: Row = {
-        "fisher_trace": trace.mean,
-        "fisher_trace_se": trace.standard_error,
-        "fisher_trace_split": trace.split,
-        "diagnostics_states": trace.states,
-        "gradient_norm": float(problem.gradient.norm()),
-        "alignment_rho": config.rho,
-        "alignment_damping": damping,
-        "rho_own": None if update.damping is None else update.damping * len(problem.theta) / trace.mean,
-    }
-    if problem.gradient.any():
-        row |= _alignment(problem, config, damping, trace.mean, change)
-    if change.any() and not kl < SMALLEST_KL:  # a NaN divergence gives a NaN error
-        row["quadratic_error"] = abs(kl - 0.5 * float(problem.fisher64.quadratic(change))) / kl
+    everything = index % config.interval == 0
+    if everything or index % config.trace_interval == 0:
+        trace = trace_estimate(problem, config.states)
+        row |= {
+            "fisher_trace": trace.mean,
+            "fisher_trace_se": trace.standard_error,
+            "fisher_trace_split": trace.split,
+            "diagnostics_states": trace.states,
+            "rho_own": None if update.damping is None else update.damping * len(problem.theta) / trace.mean,
+        }
+    if everything:
+        row["gradient_norm"] = float(problem.gradient.norm())
+        if problem.gradient.any():
+            row |= _alignment(problem, config, trace.mean, change)
+        if change.any() and not kl < SMALLEST_KL:  # a NaN divergence gives a NaN error
+            row["quadratic_error"] = abs(kl - 0.5 * float(problem.fisher64.quadratic(change))) / kl
     return row
 
 
@@ -127,9 +125,10 @@ def trace_estimate(problem: Surrogate, states: int) -> TraceEstimate:
     return TraceEstimate(float(per_state.mean()), standard_error, split, len(per_state))
 
 
-def _alignment(problem: Surrogate, config: DiagnosticsConfig, damping: float, trace: float, change: Tensor) -> Row:
+def _alignment(problem: Surrogate, config: DiagnosticsConfig, trace: float, change: Tensor) -> Row:
     """Conditioning of F, from the Lanczos coefficients of the solve, and the alignment error of the change."""
     g, fisher = problem.gradient, problem.fisher
+    damping = config.rho * trace / len(problem.theta)
 
     def metric_product(v: Tensor) -> Tensor:
         return fisher.product(v) + damping * v
@@ -138,6 +137,8 @@ def _alignment(problem: Surrogate, config: DiagnosticsConfig, damping: float, tr
     largest = natural.largest_eigenvalue - damping
     return {
         "alignment_error": alignment_error(change.to(g.dtype), natural.x, metric_product) if change.any() else None,
+        "alignment_rho": config.rho,
+        "alignment_damping": damping,
         "alignment_outcome": natural.outcome.value,
         "alignment_residual": natural.residual,
         "alignment_cg_iterations": natural.iterations,

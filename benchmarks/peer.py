@@ -47,9 +47,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     # A DummyVecEnv: on one thread the fastest of the library's vector environments.
-    envs = make_vec_env(
-        "HalfCheetah-v5", options.num_envs, seed=options.seed, env_kwargs={"disable_env_checker": True}
-    )
+    envs = make_vec_env("HalfCheetah-v5", options.num_envs, seed=options.seed, env_kwargs={"disable_env_checker": True})
     model = CLASSES[options.name](
         "MlpPolicy",
         VecNormalize(envs, norm_obs=True, norm_reward=True, gamma=0.99),

@@ -33,7 +33,7 @@ def train(run_dir: Path, overrides: Sequence[str]) -> None:
         raise RunFailed(last_line(done.stderr) or f"stopped with exit code {done.returncode}")
     record = load_run(run_dir)
     if record.status != "finished":
-        raise RunFailed(f"{record.reason or record.status} (log: {run_dir / 'train.log'})")
+        raise RunFailed(record.reason or record.status)
 
 
 def progress_of(run_dir: Path) -> pd.DataFrame:

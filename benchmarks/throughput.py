@@ -135,7 +135,8 @@ def main() -> None:
         raise ValueError(f"--peer-python {options.peer_python}: no such program; benchmarks/README.md says how to")
     steps = options.steps // BATCH_SIZE * BATCH_SIZE
 
-    described, rows, packages = machine(), [], ({}, {})
+    described, rows = machine(), []
+    packages: tuple[dict[str, str], dict[str, str]] = ({}, {})
     for algorithm in chosen(options.only):
         peer = PEERS.get(algorithm, A2C)
         overrides = [*peer.overrides, *(peer.critic if options.equal_critic else ())]

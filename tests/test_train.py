@@ -62,7 +62,16 @@ def test_the_remainder_of_the_steps_is_not_sampled(tmp_path: Path) -> None:
 
 def test_diagnostics_change_nothing_but_their_own_columns(tmp_path: Path) -> None:
     for interval in (1, 3):
-        assert run(tmp_path / str(interval), "algorithm=ppo", *POINTMASS, f"diagnostics.interval={interval}") == 0
+        assert (
+            run(
+                tmp_path / str(interval),
+                "algorithm=ppo",
+                *POINTMASS,
+                f"diagnostics.interval={interval}",
+                "diagnostics.trace_interval=3",
+            )
+            == 0
+        )
     often, seldom = progress(tmp_path / "1"), progress(tmp_path / "3")
     assert [row["fisher_trace"] is None for row in seldom] == [False, True, True]
     for a, b in zip(often, seldom, strict=True):

@@ -29,7 +29,7 @@ def test_a_step_along_the_natural_gradient_of_a_dense_solve_has_alignment_error_
     natural = torch.linalg.solve(damped(problem), problem.gradient)
     for sign, expected in ((1e-4, 0.0), (-1e-4, 2.0)):
         assign(policy, problem.theta + sign * natural)
-        assert measure(problem, STEPPED, CONFIG, True)["alignment_error"] == pytest.approx(expected, abs=1e-9)
+        assert measure(problem, STEPPED, CONFIG, 0)["alignment_error"] == pytest.approx(expected, abs=1e-9)
 
 
 @both
@@ -42,7 +42,7 @@ def test_alignment_error_equals_its_definition_for_any_step(distribution: Distri
         change = torch.randn(len(g), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         cosine = (change @ g @ natural) / ((change @ g @ change) * (natural @ g @ natural)).sqrt()
         assign(policy, problem.theta + 1e-3 * change)
-        row = measure(problem, STEPPED, CONFIG, True)
+        row = measure(problem, STEPPED, CONFIG, 0)
         assert row["alignment_error"] == pytest.approx(1 - float(cosine), abs=1e-7)
         assert row["alignment_outcome"] == "converged"
 
@@ -64,7 +64,7 @@ def test_divergence_trace_conditioning_and_own_damping_equal_dense_values(distri
     policy = make_policy(distribution)
     problem = make_problem(policy)
     assign(policy, problem.theta + 0.05)
-    row = measure(problem, STEPPED, CONFIG, True)
+    row = measure(problem, STEPPED, CONFIG, 0)
     eigenvalues = torch.linalg.eigvalsh(dense_fisher(problem))
     trace, largest = float(eigenvalues.sum()), float(eigenvalues[-1])
     damping = 0.1 * trace / len(problem.theta)
@@ -88,7 +88,7 @@ def test_quadratic_error_is_the_third_order_remainder(distribution: Distribution
     errors = []
     for size in (1e-3, 1e-4):
         assign(policy, problem.theta + size * v)
-        row = measure(problem, STEPPED, CONFIG, True)
+        row = measure(problem, STEPPED, CONFIG, 0)
         kl, model = row["kl"], 0.5 * size**2 * float(v @ dense_fisher(problem) @ v)
         assert isinstance(kl, float)
         assert row["quadratic_error"] == pytest.approx(abs(kl - model) / kl, rel=1e-5)
@@ -124,7 +124,7 @@ def one_state(problem: Surrogate, t: int, n: int) -> Surrogate:
 )
 def test_updates_that_did_not_step_have_kl_0_and_no_errors(outcome: Outcome) -> None:
     problem = make_problem(make_policy(DISTRIBUTIONS[0]))
-    row = measure(problem, Update(outcome), CONFIG, True)
+    row = measure(problem, Update(outcome), CONFIG, 0)
     assert (row["kl"], row["alignment_error"], row["quadratic_error"]) == (0.0, None, None)
     assert row["step_accepted"] is (outcome is not Outcome.REJECTED)
     assert isinstance(row["fisher_trace"], float)
@@ -133,7 +133,7 @@ def test_updates_that_did_not_step_have_kl_0_and_no_errors(outcome: Outcome) -> 
 def test_a_zero_gradient_has_no_natural_gradient_to_compare_with() -> None:
     problem = make_problem(make_policy(DISTRIBUTIONS[0]))
     problem.batch.advantages.zero_()
-    row = measure(problem, Update(Outcome.ZERO_GRADIENT), CONFIG, True)
+    row = measure(problem, Update(Outcome.ZERO_GRADIENT), CONFIG, 0)
     assert row["alignment_error"] is None
     assert row["gradient_norm"] == 0.0
 
@@ -142,7 +142,7 @@ def test_steps_below_the_smallest_divergence_have_no_quadratic_error() -> None:
     policy = make_policy(DISTRIBUTIONS[0])
     problem = make_problem(policy)
     assign(policy, problem.theta + 1e-9)
-    row = measure(problem, STEPPED, CONFIG, True)
+    row = measure(problem, STEPPED, CONFIG, 0)
     assert isinstance(row["kl"], float)
     assert 0 < row["kl"] < 1e-12
     assert row["quadratic_error"] is None
@@ -152,19 +152,20 @@ def test_nan_parameters_are_measured_as_nan() -> None:
     policy = make_policy(DISTRIBUTIONS[0])
     problem = make_problem(policy)
     assign(policy, problem.theta * math.nan)
-    row = measure(problem, STEPPED, CONFIG, True)
+    row = measure(problem, STEPPED, CONFIG, 0)
     for column in ("kl", "alignment_error", "quadratic_error", "step_norm"):
         assert isinstance(row[column], float), column
         assert math.isnan(row[column]), column  # type: ignore[arg-type]
 
 
-def test_between_measurements_the_geometry_is_null_and_nothing_is_changed() -> None:
+def test_between_measurements_the_geometry_is_null_and_measuring_changes_nothing() -> None:
     policy = make_policy(DISTRIBUTIONS[0])
     problem = make_problem(policy)
     assign(policy, problem.theta + 0.05)
     before = flatten(policy)
-    row = measure(problem, STEPPED, CONFIG, False)
-    assert row["fisher_trace"] is None
-    assert row["alignment_error"] is None
-    assert row["kl"] == measure(problem, STEPPED, CONFIG, True)["kl"]
+    config = DiagnosticsConfig(interval=6, trace_interval=2)
+    measured = [measure(problem, STEPPED, config, i) for i in range(7)]
+    assert [row["alignment_error"] is not None for row in measured] == [i in (0, 6) for i in range(7)]
+    assert [row["fisher_trace"] is not None for row in measured] == [i in (0, 2, 4, 6) for i in range(7)]
+    assert len({row["kl"] for row in measured}) == 1
     assert torch.equal(flatten(policy), before)

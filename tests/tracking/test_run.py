@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tracking import checkpoint, lock
+from tracking import checkpoint
 from tracking.identity import REPOSITORY, CellIdentity
 from tracking.lock import RunLocked
 from tracking.manifest import write_status
@@ -288,22 +288,6 @@ def test_a_killed_run(tmp_path: Path, child: subprocess.Popen[str], caplog: pyte
         assert f"{tmp_path}: an earlier run was killed or stopped here; it starts again" in caplog.text
         assert load_run(tmp_path).status == "running"
         run.finish(1.0, 300, [])
-
-
-def test_readers_do_not_turn_a_run_away(tmp_path: Path) -> None:
-    """A reader holds the lock for an instant; whoever opens the run meanwhile waits rather than gives up."""
-    prober = "import pathlib, sys; from tracking.lock import is_locked\nprint(flush=True)\n"
-    prober += "while True: is_locked(pathlib.Path(sys.argv[1]))"
-    os.close(lock.acquire(tmp_path))
-    command = [sys.executable, "-c", prober, str(tmp_path)]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            for _ in range(200):
-                os.close(lock.acquire(tmp_path))
-        finally:
-            process.kill()
 
 
 def test_the_pipeline_speaks_for_runs_that_could_not(tmp_path: Path) -> None:
