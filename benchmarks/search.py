@@ -4,7 +4,8 @@
         --envs halfcheetah hopper --seeds 100 101 --steps 300000 --jobs 2
 
 Every run is a train.py in <out>/runs/<env>/<configuration>/seed-<k>; the same command goes on where it was stopped.
-Writes <out>/search.md and <out>/search.csv. Exits 1 when runs failed; the table names them.
+Writes <out>/search.md and <out>/search.csv. Exits 1 when runs failed, which the table
+names, and 2 for settings it refuses before anything is computed.
 """
 
 import argparse
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository i
 
 from analysis.tables.formats import Record, Table, number
 from benchmarks.runs import RunFailed, train
-from settings import explain, typed
+from settings import refuse, typed
 from tracking.identity import REPOSITORY
 from tracking.record import load_run
 
@@ -132,7 +133,7 @@ def check(search: Search) -> None:
 def run_all(search: Search, jobs: int) -> list[str]:
     """Train what has not been trained, `jobs` runs side by side; returns a line for every run that failed."""
     cells = list(search.cells())
-    failed: dict[int, str] = {}
+    failed: dict[int, str] = {}  # by position, for the order of the list
     with ThreadPoolExecutor(jobs) as pool:
         futures = {
             pool.submit(train, search.run_dir(*cell), search.overrides(*cell)): i for i, cell in enumerate(cells)
@@ -236,6 +237,10 @@ def main() -> int:
     configurations = parse_grid(options.grid)
     search = Search(options.algorithm, configurations, options.envs, options.seeds, options.steps, out)
     check(search)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot be written ({error.strerror}); choose a writable directory") from None
     failed = run_all(search, options.jobs)
     table = tabulate(search, failed)
     (out / "search.md").write_text(table.markdown(), encoding="utf-8")
@@ -247,7 +252,7 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"search.py: {explain(error)}")
+    except (ValueError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(refuse(error, "search.py"))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -90,7 +90,7 @@ def time_peer(python: Path, name: str, steps: int, seed: int) -> Timing:
     arguments = {"--steps": steps, "--batch-size": BATCH_SIZE, "--num-envs": NUM_ENVS, "--seed": seed}
     options = [text for option, value in arguments.items() for text in (option, str(value))]
     one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
-    command = [python.absolute(), Path(__file__).resolve().with_name("peer.py"), name, *options]
+    command = [str(python.absolute()), str(Path(__file__).resolve().with_name("peer.py")), name, *options]
     with tempfile.TemporaryDirectory() as directory:  # where MuJoCo leaves a file of warnings
         done = subprocess.run(command, cwd=directory, env={**os.environ, **one_thread}, capture_output=True, text=True)
     if done.returncode:
