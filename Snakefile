@@ -47,7 +47,7 @@ rule all:
 
 
 # status.json is the only file of a run that is declared, because Snakemake deletes outputs and logs before it starts
-# a job: the tables, train.log and the checkpoint, from which an unfinished run goes on, must survive that.
+# a job: the tables, the checkpoint and train.log must survive that, since train.py finds out what to do with them.
 #
 # A cell is done for as long as its parameters stay what they were: its overrides, and the fingerprint of the code,
 # conf and packages that train it. What may change without a rerun is no parameter: the shell command (the trigger

@@ -138,19 +138,21 @@ def train(config: RunConfig, run: Run) -> None:
             measured = time.perf_counter()
 
             wall_time += measured - start
-            run.log(
+            row = (
                 {"env_steps": env_steps, "wall_time": wall_time, "episode_return": collector.episodes.score()}
                 | kpis
                 | critic_metrics
                 | {"learning_rate_scale": lr_scale}
-                | update.metrics
-                | {
-                    "rollout_time": collected - start,
-                    "update_time": updated - collected,
-                    "diagnostics_time": measured - updated,
-                    "steps_per_second": batch_size / (measured - start),
-                }
             )
+            timing = {
+                "rollout_time": collected - start,
+                "update_time": updated - collected,
+                "diagnostics_time": measured - updated,
+                "steps_per_second": batch_size / (measured - start),
+            }
+            if taken := update.metrics.keys() & (row.keys() | timing.keys()):
+                raise ValueError(f"{config.algorithm.name} logs {', '.join(taken)}, which every run has; rename it")
+            run.log(row | update.metrics | timing)
             run.log_episodes(rollout.episodes)
             if time.monotonic() - flushed >= config.checkpoint.interval:
                 run.flush(snapshot(learner))
@@ -256,6 +258,8 @@ def start(composed: DictConfig) -> int:
         except Exception:
             traceback.print_exc()
             return 1
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return 0
 
 
@@ -271,6 +275,9 @@ def main(composed: DictConfig) -> None:
 def cli() -> None:
     """The command line, with what Hydra finds wrong in the settings told in one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing
+    if {"--help", "-h"} & set(sys.argv):  # there are no settings to show before these are chosen
+        given = {argument.partition("=")[0] for argument in sys.argv}
+        sys.argv += [f"{key}={name}" for key, name in (("algorithm", "trpo"), ("env", "hopper")) if key not in given]
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:

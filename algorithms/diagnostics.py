@@ -87,11 +87,11 @@ def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, index
             "fisher_trace_se": trace.standard_error,
             "fisher_trace_split": trace.split,
             "diagnostics_states": trace.states,
-            "rho_own": None if update.damping is None else update.damping * len(problem.theta) / trace.mean,
+            "rho_own": _ratio(update.damping, trace.mean / len(problem.theta)),
         }
     if everything:
         row["gradient_norm"] = float(problem.gradient.norm())
-        if problem.gradient.any():
+        if problem.gradient.any() and trace.mean != 0:
             row |= _alignment(problem, config, trace.mean, change)
         if change.any() and not kl < SMALLEST_KL:  # a NaN divergence gives a NaN error
             row["quadratic_error"] = abs(kl - 0.5 * float(problem.fisher64.quadratic(change))) / kl
@@ -103,7 +103,7 @@ class TraceEstimate:
     """tr F as the mean of per-state traces over `states` states.
 
     `split` is log(tau_1 / tau_2), tau_1 and tau_2 from the first and second half of the environments: what sampling
-    alone does to log tau, in units of log; None with a single environment.
+    alone does to log tau, in units of log; None with a single environment or where a half has no trace at all.
     """
 
     mean: float
@@ -120,7 +120,8 @@ def trace_estimate(problem: Surrogate, states: int) -> TraceEstimate:
     observations = batch.observations.view(length, batch.num_envs, -1)[torch.from_numpy(times)]
     per_state = fisher_trace(policy, problem.theta, observations.flatten(0, 1), policy.distribution).double()
     halves = per_state.view(len(times), batch.num_envs).tensor_split(2, 1)
-    split = None if batch.num_envs == 1 else math.log(float(halves[0].mean() / halves[1].mean()))
+    ratio = _ratio(float(halves[0].mean()), float(halves[1].mean())) if batch.num_envs > 1 else None
+    split = math.log(ratio) if ratio else None
     standard_error = float(per_state.std() / math.sqrt(len(per_state)))
     return TraceEstimate(float(per_state.mean()), standard_error, split, len(per_state))
 
@@ -144,7 +145,7 @@ def _alignment(problem: Surrogate, config: DiagnosticsConfig, trace: float, chan
         "alignment_cg_iterations": natural.iterations,
         "lambda_max": largest,
         "condition_number": natural.largest_eigenvalue / damping,
-        "effective_rank": trace / largest,
+        "effective_rank": _ratio(trace, largest),
     }
 
 
@@ -169,4 +170,10 @@ def alignment_error(change: Tensor, natural: Tensor, metric_product: Callable[[T
 
 
 def _unit(v: Tensor) -> Tensor:
-    return (v.double() / v.double().norm()).to(v.dtype)
+    unit: Tensor = v.double() / v.double().norm()
+    return unit.to(v.dtype)
+
+
+def _ratio(a: float | None, b: float) -> float | None:
+    """Quotient a / b; None without a, and where b is 0, as the trace of a policy that has become deterministic is."""
+    return None if a is None or b == 0 else a / b

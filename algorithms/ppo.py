@@ -73,6 +73,7 @@ class PPO(Algorithm):
         with torch.no_grad():
             log_prob_old = distribution.log_prob(policy(batch.observations), batch.actions)
         columns = (batch.observations, batch.actions, batch.advantages, log_prob_old)
+        parameters = list(policy.parameters())
         state_before = deepcopy(self.optimiser.state_dict())
 
         for _ in range(c.epochs):
@@ -87,7 +88,7 @@ class PPO(Algorithm):
                     loss = loss - c.entropy_coefficient * distribution.entropy(z).mean()
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
-                norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), c.max_gradient_norm, foreach=True)
+                norm = torch.nn.utils.clip_grad_norm_(parameters, c.max_gradient_norm, foreach=True)
                 if not torch.isfinite(norm):
                     assign(policy, problem.theta)
                     self.optimiser.load_state_dict(state_before)

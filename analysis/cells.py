@@ -99,9 +99,11 @@ class Cell:
         return score_curve(progress.env_steps, progress.columns["episode_return"], points)
 
     def kpi_curve(self, name: str, points: Floats) -> Curve:
-        """KPI `name` on the grid, over accepted updates only."""
+        """KPI `name` on the grid: over accepted updates only, but for the trace, which belongs to the policy."""
         progress = self._require_progress()
-        column = progress.columns[name].where(progress.outcome == "stepped")
+        column = progress.columns[name]
+        if name != "fisher_trace":
+            column = column.where(progress.outcome == "stepped")
         return kpi_curve(progress.env_steps, column, points)
 
     def _require_progress(self) -> Progress:

@@ -1,4 +1,6 @@
-"""Bring the README's figure and tables up to date with the runs in results/quick: python docs/update_readme.py
+"""Bring the README's figure and tables up to date with the runs in results/quick.
+
+    python docs/update_readme.py
 
 Copies what it shows to docs/quick/, with the list of the runs behind it, so that no number in the README is typed.
 """
@@ -19,8 +21,8 @@ def block(copy: Path = COPY) -> str:
     return (
         "\n![Learning curves of the suite quick](docs/quick/learning_curves.png)\n\n"
         f"{(copy / 'final_scores.md').read_text(encoding='utf-8').strip()}\n\n"
-        "The runs behind it are listed in [docs/quick/cells.csv](docs/quick/cells.csv); sample efficiency of the same runs: "
-        "[docs/quick/sample_efficiency.md](docs/quick/sample_efficiency.md).\n\n"
+        "Sample efficiency of the same runs: [docs/quick/sample_efficiency.md](docs/quick/sample_efficiency.md); "
+        "the runs themselves: [docs/quick/cells.csv](docs/quick/cells.csv).\n\n"
     )
 
 

@@ -19,7 +19,7 @@ class EnvConfig:
 
     Attributes:
         name: its name in paths and tables.
-        id: Gymnasium id.
+        id: Gymnasium id, of a third-party task with its module: `module:Task-v0`.
         gamma: discount of the returns that agents maximise; scores are undiscounted.
         kwargs: arguments of `gymnasium.make`.
     """
@@ -32,9 +32,11 @@ class EnvConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"env.gamma={self.gamma}: must lie in [0, 1]")
-        if self.id not in gym.registry:
+        try:
+            gym.spec(self.id)  # of "module:Task-v0" the module is imported first
+        except (gym.error.Error, ModuleNotFoundError) as error:
             near = difflib.get_close_matches(self.id, gym.registry, n=3) or ["CartPole-v1"]
-            raise ValueError(f"env.id={self.id}: Gymnasium knows no such task; nearest: {', '.join(near)}")
+            raise ValueError(f"env.id={self.id}: no such task; nearest of Gymnasium's: {', '.join(near)}") from error
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ def three_updates(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, st
 
 def rows(run_dir: Path) -> list[dict[str, Any]]:
     """Rows of progress.parquet with nulls as None and NaN as NaN."""
-    return pq.read_table(run_dir / "progress.parquet").to_pylist()
+    result: list[dict[str, Any]] = pq.read_table(run_dir / "progress.parquet").to_pylist()
+    return result
 
 
 def test_the_four_algorithms_of_the_suite_are_found() -> None:

@@ -4,20 +4,23 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 import evaluate
 import train
+from envs.rollout import Collector
 from tests.settings import run
 from tracking.tables import equal_tables
 
 POINTMASS = ("env=inverted_pendulum",)
 
 
-def progress(run_dir: Path) -> list[dict[str, object]]:
-    return pq.read_table(run_dir / "progress.parquet").to_pylist()
+def progress(run_dir: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(run_dir / "progress.parquet").to_pylist()
+    return rows
 
 
 def test_npg_and_trpo_are_bit_identical_until_the_first_backtrack(tmp_path: Path) -> None:
@@ -103,7 +106,7 @@ def test_another_run_in_the_same_directory_is_refused_by_name(
 
 
 def test_a_failing_run_records_its_reason_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    collect, calls = train.Collector.collect, []
+    collect, calls = Collector.collect, []
 
     def fail_at_the_third(self, *args):  # type: ignore[no-untyped-def]
         calls.append(1)
@@ -111,13 +114,13 @@ def test_a_failing_run_records_its_reason_and_keeps_its_rows(tmp_path: Path, mon
             raise FloatingPointError("the simulation diverged")
         return collect(self, *args)
 
-    monkeypatch.setattr(train.Collector, "collect", fail_at_the_third)
+    monkeypatch.setattr(Collector, "collect", fail_at_the_third)
     assert run(tmp_path, "algorithm=npg", *POINTMASS) == 1
     status = json.loads((tmp_path / "status.json").read_text())
     assert (status["status"], status["reason"]) == ("failed", "FloatingPointError: the simulation diverged")
     assert len(progress(tmp_path)) == 2
 
-    monkeypatch.setattr(train.Collector, "collect", collect)
+    monkeypatch.setattr(Collector, "collect", collect)
     assert run(tmp_path, "algorithm=npg", *POINTMASS) == 0
     assert run(tmp_path / "fresh", "algorithm=npg", *POINTMASS) == 0
     assert equal_tables(tmp_path / "progress.parquet", tmp_path / "fresh" / "progress.parquet")
@@ -163,7 +166,7 @@ REFUSED = {
     "env=hopper": "algorithm: must be given; choose one of adam_pg",
     "algorithm=trpo": "env: must be given; choose one of ant",
     "algorithm=trpo env=gym": "env.id: must be given",
-    "algorithm=trpo env=gym env.id=Walker-v9": "env.id=Walker-v9: Gymnasium knows no such task",
+    "algorithm=trpo env=gym env.id=Walker-v9": "env.id=Walker-v9: no such task",
     "algorithm=trpo env=gym env.id=Blackjack-v1": "only box observations",
     "algorithm=trpo env=hopper fisher=diag": "fisher=diag: unknown; ",
     "algorithm=trpo env=hopper foo=1": "foo: no such setting",

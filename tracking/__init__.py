@@ -4,7 +4,7 @@
     progress.parquet     one row per update                                        tables.py
     episodes.parquet     one row per finished training episode
     evaluation.parquet   one row per evaluation episode
-    checkpoint           everything that shapes the future of the run              checkpoint.py
+    checkpoint           what `evaluate.py` needs to play the policy                 checkpoint.py
     status.json          how it ended, written last                                manifest.py
     lock                 held by the process that trains here                      lock.py
     wandb/               what W&B wrote, with `tracker=wandb`                      wandb_tracker.py

@@ -38,7 +38,8 @@ def make_problem(policy: Policy, n: int = 24, seed: int = 1, num_envs: int = 4) 
 def dense_jacobian(problem: Surrogate) -> Tensor:
     """dz/dtheta by reverse mode, one output at a time: (B, K, d)."""
     function = as_function(problem.policy, problem.batch.observations)
-    return torch.autograd.functional.jacobian(function, problem.theta)
+    jacobian: Tensor = torch.autograd.functional.jacobian(function, problem.theta)
+    return jacobian
 
 
 def dense_output_fisher(z: Tensor, distribution: Distribution) -> Tensor:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from tests.docs.pages import copy_of_the_repository, follow
 
 # task in paths -> environment steps at which its episodes are cut off
-CUT_OFF = {"gym_Pendulum-v1": 200, "pusher": 100, "gym_Chase-v0": 50}
+CUT_OFF = {"gym_Pendulum-v1": 200, "pusher": 100, "chase": 50}
 
 
 def test_tasks_train_without_a_file_with_one_and_from_elsewhere(tmp_path: Path) -> None:

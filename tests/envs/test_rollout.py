@@ -29,10 +29,11 @@ class Counter(gym.Env[np.ndarray, np.ndarray]):
         return np.full(1, value), value, self.t == self.end, False, {}
 
 
-gym.register("Ended-v0", Counter, kwargs={"end": 5})
-gym.register("CutOff-v0", Counter, max_episode_steps=5)
-gym.register("Both-v0", Counter, kwargs={"end": 5}, max_episode_steps=5)
-gym.register("Broken-v0", Counter, kwargs={"broken_at": 7})
+HERE = f"{__name__}:Counter"
+gym.register("Ended-v0", HERE, kwargs={"end": 5})
+gym.register("CutOff-v0", HERE, max_episode_steps=5)
+gym.register("Both-v0", HERE, kwargs={"end": 5}, max_episode_steps=5)
+gym.register("Broken-v0", HERE, kwargs={"broken_at": 7})
 
 PLAIN = RolloutConfig(num_envs=2, warmup_steps=0, normalise_observations=False, normalise_rewards=False, clip=100.0)
 

@@ -25,7 +25,7 @@ class ShiftedActions(gym.Env[np.ndarray, np.int64]):
         return np.zeros((2, 2), dtype=np.float32), float(action), False, False, {}
 
 
-gym.register("Shifted-v0", ShiftedActions)
+gym.register("Shifted-v0", f"{__name__}:ShiftedActions")
 
 
 def task(task_id: str, **kwargs: object) -> EnvConfig:

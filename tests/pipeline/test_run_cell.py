@@ -206,6 +206,7 @@ def test_the_run_dies_with_the_pipeline_even_behind_a_shell(cell: Cell, reposito
     pipeline = subprocess.Popen([sys.executable, "-c", script], cwd=repository)
     training = cell.wait_for_training()
     wrapper = training.parent()
+    assert wrapper is not None
     pipeline.kill()  # and not waited for: a zombie is gone, too
     wait_until(lambda: is_gone(training) and is_gone(wrapper), 10.0)
     pipeline.wait()
