@@ -4,6 +4,7 @@ import difflib
 import logging
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
@@ -32,11 +33,15 @@ class EnvConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"env.gamma={self.gamma}: must lie in [0, 1]")
-        try:
-            gym.spec(self.id)  # of "module:Task-v0" the module is imported first
-        except (gym.error.Error, ModuleNotFoundError) as error:
-            near = difflib.get_close_matches(self.id, gym.registry, n=3) or ["CartPole-v1"]
-            raise ValueError(f"env.id={self.id}: no such task; nearest of Gymnasium's: {', '.join(near)}") from error
+        module, _, task = self.id.rpartition(":")
+        if module:
+            try:
+                import_module(module)  # registers its tasks
+            except ImportError as error:
+                raise ValueError(f"env.id={self.id}: module {module} cannot be imported ({error})") from error
+        if task not in gym.registry:
+            near = difflib.get_close_matches(task, gym.registry, n=3) or ["CartPole-v1"]
+            raise ValueError(f"env.id={self.id}: no such task; nearest of Gymnasium's: {', '.join(near)}")
 
 
 @dataclass(frozen=True)

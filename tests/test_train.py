@@ -126,6 +126,20 @@ def test_a_failing_run_records_its_reason_and_keeps_its_rows(tmp_path: Path, mon
     assert equal_tables(tmp_path / "progress.parquet", tmp_path / "fresh" / "progress.parquet")
 
 
+def test_what_rooms_log_is_seen_by_a_user_of_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Hydra's own logging set-up must not silence ours."""
+    monkeypatch.setattr(Collector, "collect", lambda *args: 1 / 0)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "algorithm=npg", *POINTMASS, "run_dir=run", "total_steps=2048"])
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stop:
+            train.cli()
+        assert stop.value.code == 1
+    assert "an earlier run failed here (ZeroDivisionError: division by zero); it starts again" in caplog.text
+
+
 def test_nan_advantages_leave_the_policy_alone_and_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "normalise_advantages", lambda a: a * math.nan)
     assert run(tmp_path, "algorithm=trpo", *POINTMASS) == 0

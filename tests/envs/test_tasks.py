@@ -75,9 +75,11 @@ def test_random_actions_are_uniform_over_the_space(task_id: str) -> None:
 
 
 def test_unknown_and_unsupported_tasks_are_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match=r"nearest: .*HalfCheetah-v5") as unknown:
+    with pytest.raises(ValueError, match=r"nearest of Gymnasium.s: HalfCheetah-v5") as unknown:
         task("HalfCheeta-v5")
     assert "\n" not in str(unknown.value)
+    with pytest.raises(ValueError, match="module no_such_module cannot be imported"):
+        task("no_such_module:Task-v0")
     with pytest.raises(ValueError, match="only box observations are supported"):
         make(task("Blackjack-v1"), 1)
     with pytest.raises(ValueError, match=r"cannot be made.*no_such_argument"):
