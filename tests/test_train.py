@@ -85,7 +85,7 @@ def test_the_linear_schedule_scales_learning_rates_down_to_the_last_update(tmp_p
     assert run(tmp_path, "algorithm=adam_pg", *POINTMASS, "learning_rate_schedule=linear") == 0
     rows = progress(tmp_path)
     assert [row["learning_rate_scale"] for row in rows] == pytest.approx([1, 2 / 3, 1 / 3])
-    assert [row["step_size"] for row in rows] == pytest.approx([1e-3 * s for s in (1, 2 / 3, 1 / 3)])
+    assert [row["step_size"] for row in rows] == pytest.approx([3e-3 * s for s in (1, 2 / 3, 1 / 3)])
 
 
 def test_the_same_command_on_a_finished_run_rewrites_its_status_only(tmp_path: Path) -> None:
