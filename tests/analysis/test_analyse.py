@@ -4,19 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from analysis.__main__ import analyse
-from analysis.cells import load_suite
-from analysis.groups import gather
-from analysis.tables.cells import cells
-from analysis.tables.final_scores import final_scores
-from analysis.tables.geometry import geometry
-from analysis.tables.sample_efficiency import sample_efficiency
-from tests.analysis.synthetic import ALGORITHMS, write_suite
+from tests.analysis.synthetic import write_suite
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,21 +102,3 @@ def test_a_bad_plan_is_refused_in_one_line(tmp_path: Path, plan: dict[str, objec
     assert complaint in done.stderr
     assert str(tmp_path / "suite.json") in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_statistics_of_a_full_grid_take_seconds(tmp_path: Path) -> None:
-    """360 cells of 100 grid points with 2,000 resamples; the limit is generous for a busy machine."""
-    suite_dir = write_suite(
-        tmp_path,
-        [f"env{i}" for i in range(9)],
-        list(ALGORITHMS)[:4],
-        seeds=10,
-        total_steps=1_000_000,
-        batch=10_000,
-        interval=1,
-    )
-    start = time.perf_counter()
-    results = gather(load_suite(suite_dir))
-    for table in (final_scores, sample_efficiency, geometry, cells):
-        table(results)
-    assert time.perf_counter() - start < 30
