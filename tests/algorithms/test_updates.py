@@ -132,7 +132,7 @@ def test_ppo_with_one_pass_over_one_minibatch_is_one_adam_step_on_the_policy_gra
     policy = make_policy(GAUSSIAN)
     config = compose(
         "algorithm=ppo", "env=hopper", "rollout.num_envs=4", "algorithm.batch_size=24", "algorithm.minibatch_size=24",
-        "algorithm.epochs=1", "algorithm.max_gradient_norm=1e9",
+        "algorithm.epochs=1", "algorithm.max_gradient_norm=1e9", "algorithm.entropy_coefficient=0",
     )  # fmt: skip
     problem, before = make_problem(policy), flatten(policy)
     algorithm = config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))
@@ -141,6 +141,22 @@ def test_ppo_with_one_pass_over_one_minibatch_is_one_adam_step_on_the_policy_gra
     expected = config.algorithm.learning_rate * g / (g.abs() + 1e-5)
     torch.testing.assert_close(flatten(policy) - before, expected, rtol=1e-6, atol=1e-12)
     assert update.metrics["clip_fraction"] == 0.0
+
+
+def test_the_entropy_bonus_of_ppo_keeps_the_policy_wider() -> None:
+    entropies = []
+    for coefficient in (0.0, 1.0):
+        policy = make_policy(GAUSSIAN)
+        config = compose(
+            "algorithm=ppo", "env=hopper", "rollout.num_envs=4", "algorithm.batch_size=128",
+            f"algorithm.entropy_coefficient={coefficient}",
+        )  # fmt: skip
+        algorithm = config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))
+        problem = make_problem(policy, n=128)
+        algorithm.update(problem, 1.0)
+        with torch.no_grad():
+            entropies.append(float(GAUSSIAN.entropy(policy(problem.batch.observations)).mean()))
+    assert entropies[1] > entropies[0]
 
 
 @pytest.mark.parametrize(("advantage", "outcome"), [(0.0, Outcome.ZERO_GRADIENT), (math.nan, Outcome.NON_FINITE)])
