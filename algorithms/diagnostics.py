@@ -67,7 +67,9 @@ def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, index
     theta = flatten(problem.policy)
     change = theta.double() - problem.theta.double()
     stepped = update.outcome is Outcome.STEPPED
-    kl = problem.evaluate(theta)[1] if stepped else 0.0
+    distribution = problem.policy.distribution
+    with torch.no_grad():
+        kl = float(distribution.kl(problem.z, problem.policy(problem.batch.observations)).mean()) if stepped else 0.0
     row: Row = {
         "kl": kl,
         "fisher_trace": None,
@@ -76,7 +78,7 @@ def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, index
         "step_accepted": update.outcome is not Outcome.REJECTED,
         "outcome": update.outcome.value,
         "step_norm": float(change.norm()),
-        "entropy": float(problem.policy.distribution.entropy(problem.z_old).mean()),
+        "entropy": float(distribution.entropy(problem.z).mean()),
         "explained_variance": explained_variance(problem.batch),
     }
     everything = index % config.interval == 0
@@ -93,9 +95,17 @@ def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, index
         row["gradient_norm"] = float(problem.gradient.norm())
         if problem.gradient.any() and trace.mean != 0:
             row |= _alignment(problem, config, trace.mean, change)
-        if change.any() and not kl < SMALLEST_KL:  # a NaN divergence gives a NaN error
-            row["quadratic_error"] = abs(kl - 0.5 * float(problem.fisher64.quadratic(change))) / kl
+        if change.any():
+            row["quadratic_error"] = _quadratic_error(problem, theta, change)
     return row
+
+
+def _quadratic_error(problem: Surrogate, theta: Tensor, change: Tensor) -> float | None:
+    """q = |D - change^T F change / 2| / D with networks in float64 too: in float32, q of small steps is noise."""
+    kl = problem.evaluate(theta)[1]
+    if kl < SMALLEST_KL:  # not so for NaN, which gives a NaN error
+        return None
+    return abs(kl - 0.5 * float(problem.fisher64.quadratic(change))) / kl
 
 
 @dataclass(frozen=True)

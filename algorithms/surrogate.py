@@ -59,6 +59,12 @@ class Surrogate:
         return float(gain), float(distribution.kl(self.z_old, z).mean())
 
     @cached_property
+    def z(self) -> Tensor:
+        """Distribution parameters of the old policy on the batch, in the policy's precision, shape (B, K)."""
+        with torch.no_grad():
+            return as_function(self.policy, self.batch.observations)(self.theta)
+
+    @cached_property
     def z_old(self) -> Tensor:
         """Distribution parameters of the old policy on the batch, float64, shape (B, K)."""
         return self._z64(self.theta)

@@ -148,6 +148,17 @@ def test_steps_below_the_smallest_divergence_have_no_quadratic_error() -> None:
     assert row["quadratic_error"] is None
 
 
+@both
+def test_the_divergence_of_a_float32_policy_agrees_with_float64_networks(distribution: Distribution) -> None:
+    policy = make_policy(distribution).float()
+    problem = make_problem(policy)
+    v = torch.randn(len(problem.theta), generator=torch.Generator().manual_seed(0))
+    for size in (1e-1, 1e-3):
+        assign(policy, problem.theta + size * v)
+        row = measure(problem, STEPPED, DiagnosticsConfig(), 1)
+        assert row["kl"] == pytest.approx(problem.evaluate(flatten(policy))[1], rel=1e-6 / size)
+
+
 def test_nan_parameters_are_measured_as_nan() -> None:
     policy = make_policy(DISTRIBUTIONS[0])
     problem = make_problem(policy)
