@@ -39,7 +39,7 @@ class DiagnosticsConfig:
         max_iterations: products at most for that; the residual reached is logged.
     """
 
-    interval: int = 50
+    interval: int = 80
     trace_interval: int = 10
     states: int = 1024
     rho: float = 0.1
