@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from analysis.curves import Column, Curve, Floats, kpi_curve, score_curve
 from tracking.record import PROGRESS, load_run
+from tracking.tables import read_arrow
 
 COLUMNS = (
     "episode_return",
@@ -176,9 +176,9 @@ def _load_cell(entry: dict[str, Any]) -> Cell:
 def _load_progress(path: Path) -> Progress | None:
     """The analysed columns of a run; None before its first update.
 
-    Read through pyarrow, since a pandas column cannot tell null from NaN.
+    Read as an Arrow table, since a pandas column cannot tell null from NaN.
     """
-    table = pq.read_table(path)
+    table = read_arrow(path)
     if table.num_rows == 0:
         return None
     absent = {"env_steps", "wall_time", "outcome", *COLUMNS} - set(table.column_names)

@@ -73,12 +73,21 @@ def _wider(name: str, known: type | None, value: Value) -> type | None:
     raise TypeError(f"column {name}: {value!r} in a column of type {known.__name__ if known else None}")
 
 
+def read_arrow(path: Path) -> pa.Table:
+    """Read a table as it is, nulls and NaN apart.
+
+    Through one open file: given a path, pyarrow opens it more than once, and a run may replace it in between.
+    """
+    with path.open("rb") as file:
+        return pq.read_table(file)
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table for analysis: null and NaN are both missing (NaN), `nan_counts` tells them apart.
 
     Numbers come as int64 or float64, bools as bool; ints and bools with nulls as float64. Strings keep None.
     """
-    table = pq.read_table(path)
+    table = read_arrow(path)
     return pd.DataFrame({name: _numpy(table.column(name)) for name in table.column_names})
 
 
@@ -92,7 +101,7 @@ def _numpy(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
 
 def nan_counts(path: Path) -> dict[str, int]:
     """Count, per float column of the table at `path`, the values that were measured and came out NaN."""
-    table = pq.read_table(path)
+    table = read_arrow(path)
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     return {name: pc.sum(pc.is_nan(table.column(name))).as_py() or 0 for name in floats}
 
@@ -104,7 +113,7 @@ def equal_tables(a: Path, b: Path) -> bool:
 
 def first_difference(a: Path, b: Path) -> str | None:
     """Name the first place where two tables differ, timing columns aside; None when they are equal."""
-    one, other = (_without_timing(pq.read_table(path)) for path in (a, b))
+    one, other = (_without_timing(read_arrow(path)) for path in (a, b))
     if one.column_names != other.column_names:
         unshared = sorted(set(one.column_names) ^ set(other.column_names))
         return f"columns: {', '.join(unshared) or 'their order'}"
