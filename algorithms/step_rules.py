@@ -37,7 +37,7 @@ def learning_rate_step(x: Tensor, learning_rate: float) -> Step:
 def normalised(problem: Surrogate, x: Tensor, delta: float, damping: float) -> Step:
     """beta x, beta = sqrt(2 delta / x^T (F + lambda I) x): the quadratic model of the divergence equals delta.
 
-    (Schulman et al. 2015, appendix C; Rajeswaran et al. 2017, equation 5.)
+    (Schulman et al. 2015, appendix C; Rajeswaran et al. 2017.)
 
     Raises:
         CurvatureError: the model has no positive finite curvature along x.
