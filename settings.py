@@ -11,11 +11,11 @@ from hydra.errors import MissingConfigException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-import algorithms
-from algorithms.algorithm import Algorithm, FisherConfig, Pair
+from algorithms.algorithm import Algorithm, Pair, load_fisher
 from algorithms.batch import AdvantageConfig
-from algorithms.critic import CriticConfig
+from algorithms.critic import Critic
 from algorithms.diagnostics import DiagnosticsConfig
+from algorithms.plugins import load
 from algorithms.policy import NetworkConfig
 from envs.rollout import EvaluationConfig, RolloutConfig
 from envs.tasks import EnvConfig
@@ -43,7 +43,8 @@ class RunConfig:
 
     algorithm: Any = MISSING
     env: EnvConfig = MISSING
-    fisher: FisherConfig = MISSING
+    fisher: Any = MISSING
+    critic: Any = MISSING
     tracker: TrackerConfig = MISSING
     seed: int = MISSING
     total_steps: int = MISSING
@@ -57,7 +58,6 @@ class RunConfig:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     advantage: AdvantageConfig = field(default_factory=AdvantageConfig)
-    critic: CriticConfig = field(default_factory=CriticConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -107,7 +107,12 @@ class RunConfig:
     @property
     def algorithm_class(self) -> type[Algorithm]:
         """The class behind `algorithm`."""
-        return algorithms.load(self.algorithm.name)
+        return load_algorithm(self.algorithm.name)
+
+    @property
+    def critic_class(self) -> type[Critic]:
+        """The class behind `critic`."""
+        return load_critic(self.critic.name)
 
     @property
     def pair(self) -> Pair:
@@ -120,6 +125,16 @@ class RunConfig:
         return int(self.total_steps // self.algorithm.batch_size)
 
 
+def load_algorithm(name: str) -> type[Algorithm]:
+    """The algorithm in `algorithms/<name>.py`. Raises ValueError."""
+    return load("algorithm", name, Algorithm, f"algorithms.{name}")
+
+
+def load_critic(name: str) -> type[Critic]:
+    """The critic in `algorithms/critic_<name>.py`. Raises ValueError."""
+    return load("critic", name, Critic, f"algorithms.critic_{name}")
+
+
 def typed(composed: DictConfig) -> RunConfig:
     """Settings with their types checked.
 
@@ -128,7 +143,9 @@ def typed(composed: DictConfig) -> RunConfig:
         omegaconf.errors.OmegaConfBaseException: an unknown key or a wrong type.
     """
     schema = OmegaConf.structured(RunConfig)
-    schema.algorithm = OmegaConf.structured(algorithms.load(composed.algorithm.name).Config)
+    schema.algorithm = OmegaConf.structured(load_algorithm(composed.algorithm.name).Config)
+    schema.critic = OmegaConf.structured(load_critic(composed.critic.name).Config)
+    schema.fisher = OmegaConf.structured(load_fisher(composed.fisher.name).Config)
     config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
     assert isinstance(config, RunConfig)
     return config

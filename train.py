@@ -33,7 +33,7 @@ from algorithms.diagnostics import measure
 from algorithms.policy import Policy, distribution_for
 from algorithms.surrogate import Surrogate
 from envs.rollout import Collector, Rollout, evaluate
-from envs.tasks import Spaces, make
+from envs.tasks import Spaces, make, spaces
 from settings import RunConfig, refuse, typed
 from tracking.identity import identify
 from tracking.lock import RunLocked
@@ -63,7 +63,7 @@ def build(config: RunConfig) -> Learner:
     generator = torch.Generator().manual_seed(int(seeds["networks"].generate_state(1)[0]))
     collector = Collector(config.env, config.rollout, seeds["environments"], seeds["actions"])
     policy = build_policy(config, collector.spaces, generator)
-    critic = Critic(
+    critic = config.critic_class(
         collector.spaces.n_observations,
         config.network,
         config.critic,
@@ -214,17 +214,27 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
+def check(config: RunConfig) -> None:
+    """Make what the settings describe once, small and unused, so that its parts can refuse them before any compute."""
+    env = make(config.env, 1)
+    policy = build_policy(config, spaces(env), torch.Generator())
+    env.close()
+    config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))
+
+
+def training_modules(config: RunConfig) -> list[str]:
+    """The files that shape this run's results, but for what they import."""
+    files = ["train.py", f"algorithms/{config.algorithm.name}.py", f"algorithms/critic_{config.critic.name}.py"]
+    return [*files, f"algorithms/fisher/{config.fisher.name}.py"] if config.algorithm_class.is_pair else files
+
+
 def start(composed: DictConfig) -> int:
     """Check the settings, open the run directory and train; returns the exit code."""
     try:
         config = typed(composed)
-        make(config.env, 1).close()
+        check(config)
         resolved = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
-        identity = identify(
-            resolved,
-            ["train.py", f"algorithms/{config.algorithm.name}.py"],
-            config.device,
-        )
+        identity = identify(resolved, training_modules(config), config.device)
         torch.set_num_threads(config.threads)
         gpu = torch.cuda.get_device_name(config.device) if config.device != "cpu" else None
         run = Run.open(

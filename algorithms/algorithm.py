@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from omegaconf import MISSING
 
+from algorithms.fisher.metric import FisherConfig, Metric
+from algorithms.plugins import load
 from algorithms.policy import Policy
 from algorithms.surrogate import Surrogate
 
 DIRECTIONS = ("gradient", "sgd", "adam", "rmsprop", "natural")
 STEP_RULES = ("lr", "normalised", "kl", "line_search")
-FISHERS = ("exact",)
-SOLVERS = ("cg",)
+SOLVERS = ("cg", "cholesky", "factored", "woodbury")
 
 
 class Outcome(StrEnum):
@@ -24,6 +25,7 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
     ZERO_GRADIENT = "zero_gradient"
     NEGATIVE_CURVATURE = "negative_curvature"
+    ILL_CONDITIONED = "ill_conditioned"
     NON_FINITE = "non_finite"
 
 
@@ -64,30 +66,6 @@ class AlgorithmConfig:
 
 
 @dataclass
-class FisherConfig:
-    """Which Fisher matrix a natural direction inverts, and how.
-
-    Attributes:
-        name: one of `FISHERS`.
-        solver: this Fisher's default, one of `SOLVERS`; the setting `solver` overrides it.
-        iterations: products per solve at most.
-        tolerance: relative residual at which a solve stops.
-    """
-
-    name: str = MISSING
-    solver: str = MISSING
-    iterations: int = MISSING
-    tolerance: float = MISSING
-
-    def __post_init__(self) -> None:
-        _check_choice("fisher", self.name, FISHERS)
-        if self.iterations < 1:
-            raise ValueError(f"fisher.iterations={self.iterations}: must be at least 1")
-        if not self.tolerance >= 0:
-            raise ValueError(f"fisher.tolerance={self.tolerance}: must not be negative")
-
-
-@dataclass
 class Pair:
     """The settings that cut across algorithms: direction, step rule, and the Fisher matrix of a natural direction."""
 
@@ -102,6 +80,11 @@ class Pair:
             _check_choice("direction", self.direction, DIRECTIONS)
         if self.step_rule is not None:
             _check_choice("step_rule", self.step_rule, STEP_RULES)
+
+
+def load_fisher(name: str) -> type[Metric]:
+    """The metric in `algorithms/fisher/<name>.py`. Raises ValueError."""
+    return load("fisher", name, Metric, f"algorithms.fisher.{name}")
 
 
 def _check_choice(setting: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,9 +1,13 @@
-"""The critic every algorithm shares: a value network fitted to lambda-returns by Adam."""
+"""The critic: a value network, fitted to lambda-returns once per batch, in the way of `critic_<name>.py`."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 
 from algorithms.batch import Batch
@@ -12,17 +16,19 @@ from algorithms.policy import NetworkConfig, mlp
 
 @dataclass
 class CriticConfig:
-    """How the value network is fitted, once per batch.
+    """What every critic's settings contain.
 
     Attributes:
-        learning_rate: Adam's, before the schedule.
+        name: `algorithms/critic_<name>.py`, and the file in `conf/critic/`.
+        learning_rate: before the schedule.
         epochs: passes over the batch.
-        minibatch_size: states per Adam step; a smaller batch is one minibatch.
+        minibatch_size: states per step; a smaller batch is one minibatch.
     """
 
-    learning_rate: float = 1e-3
-    epochs: int = 10
-    minibatch_size: int = 256
+    name: str = MISSING
+    learning_rate: float = MISSING
+    epochs: int = MISSING
+    minibatch_size: int = MISSING
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
@@ -33,22 +39,26 @@ class CriticConfig:
             )
 
 
-class Critic:
-    """V(s), fitted by least squares to the targets V(s) + A(s, a) of `algorithms.batch.gae`."""
+class Critic(ABC):
+    """V(s), fitted by least squares to the targets V(s) + A(s, a) of `algorithms.batch.gae`.
+
+    Attributes:
+        Config: the dataclass of its settings.
+    """
+
+    Config: ClassVar[type[CriticConfig]]
 
     def __init__(
         self,
         n_observations: int,
         network: NetworkConfig,
-        config: CriticConfig,
+        config: Any,
         generator: torch.Generator,
         rng: np.random.Generator,
         device: torch.device,
     ) -> None:
-        self.config = config
+        self.config, self.rng = config, rng
         self.network = mlp([n_observations, *network.hidden, 1], network.activation, 1.0, generator).to(device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), config.learning_rate, fused=True)
-        self.rng = rng
 
     @torch.inference_mode()
     def values(self, observations: Tensor) -> Tensor:
@@ -56,20 +66,14 @@ class Critic:
         result: Tensor = self.network(observations).squeeze(-1)
         return result
 
+    @abstractmethod
     def fit(self, batch: Batch, lr_scale: float) -> dict[str, float]:
-        """Minimise the mean of (V(s) - target)^2 / 2; returns the mean loss as `critic_loss`."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * lr_scale
-        losses = []
+        """Minimise the mean of (V(s) - target)^2 / 2; returns what it logs, the mean loss as `critic_loss` included."""
+
+    def minibatches(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Observations and targets, every epoch in a new order."""
         for _ in range(self.config.epochs):
             order = torch.from_numpy(self.rng.permutation(len(batch))).to(batch.targets.device)
             observations, targets = batch.observations[order], batch.targets[order]
-            for s, y in zip(
-                observations.split(self.config.minibatch_size), targets.split(self.config.minibatch_size), strict=True
-            ):
-                loss = 0.5 * torch.nn.functional.mse_loss(self.network(s).squeeze(-1), y)
-                self.optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                self.optimiser.step()
-                losses.append(loss.detach())
-        return {"critic_loss": float(torch.stack(losses).mean())}
+            size = self.config.minibatch_size
+            yield from zip(observations.split(size), targets.split(size), strict=True)

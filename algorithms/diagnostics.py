@@ -124,11 +124,11 @@ class TraceEstimate:
 
 def trace_estimate(problem: Surrogate, states: int) -> TraceEstimate:
     """Fisher trace at theta_old over states evenly spaced in time, equally many of each environment."""
-    batch, policy = problem.batch, problem.policy
+    batch = problem.batch
     length = len(batch) // batch.num_envs
     times = np.linspace(0, length - 1, min(length, max(1, states // batch.num_envs))).round().astype(int)
-    observations = batch.observations.view(length, batch.num_envs, -1)[torch.from_numpy(times)]
-    per_state = fisher_trace(policy, problem.theta, observations.flatten(0, 1), policy.distribution).double()
+    chosen = torch.arange(len(batch)).view(length, batch.num_envs)[torch.from_numpy(times)].flatten()
+    per_state = fisher_trace(problem.model.select(chosen.to(batch.observations.device))).double()
     halves = per_state.view(len(times), batch.num_envs).tensor_split(2, 1)
     ratio = _ratio(float(halves[0].mean()), float(halves[1].mean())) if batch.num_envs > 1 else None
     split = math.log(ratio) if ratio else None

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from algorithms.algorithm import Algorithm, AlgorithmConfig, Outcome, Pair, Update
 from algorithms.directions import Adam, DirectionRule, Gradient, Natural, RMSProp
-from algorithms.fisher import solvers
 from algorithms.fisher.parameters import assign
 from algorithms.policy import Policy
 from algorithms.step_rules import CurvatureError, Step, learning_rate_step, line_search, normalised, to_divergence
@@ -80,7 +79,7 @@ class PolicyGradient(Algorithm):
             return Update(Outcome.ZERO_GRADIENT)
 
         direction = self.direction(problem)
-        if direction.outcome in (solvers.Outcome.NEGATIVE_CURVATURE, solvers.Outcome.NON_FINITE):
+        if not direction.usable:
             return Update(Outcome(direction.outcome.value), {**direction.metrics}, self._damping)
 
         try:
@@ -110,7 +109,8 @@ class PolicyGradient(Algorithm):
             case "rmsprop":
                 return RMSProp(c.alpha, c.epsilon)
             case "natural":
-                return Natural(c.damping, fisher.iterations, fisher.tolerance)
+                dim = sum(p.numel() for p in self.policy.parameters())
+                return Natural(fisher, self.pair.solver, c.damping, dim, self.rng)
             case other:
                 raise ValueError(f"direction={other}: unknown")
 
@@ -131,7 +131,8 @@ class PolicyGradient(Algorithm):
                 raise ValueError(f"step_rule={other}: unknown")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"direction": self.direction.state}
+        return {"direction": self.direction.state, "rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.direction.state = dict(state["direction"])
+        self.rng.bit_generator.state = state["rng"]

@@ -1,5 +1,6 @@
 """The local problem of one policy update: raise the surrogate return without leaving the policy's neighbourhood."""
 
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from algorithms.batch import Batch
 from algorithms.fisher.exact import ExactFisher
+from algorithms.fisher.metric import Model
 from algorithms.fisher.parameters import as_function, flatten
 from algorithms.policy import Policy
 
@@ -39,15 +41,19 @@ class Surrogate:
         return g
 
     @cached_property
+    def model(self) -> Model:
+        """The policy at theta_old on the whole batch: where Fisher matrices are taken."""
+        return Model(self.policy, self.theta, self.batch.observations, self.policy.distribution, self.batch.actions)
+
+    @cached_property
     def fisher(self) -> ExactFisher:
         """F at theta_old over the whole batch, in the policy's precision."""
-        return ExactFisher(as_function(self.policy, self.batch.observations), self.theta, self.policy.distribution)
+        return ExactFisher(self.model)
 
     @cached_property
     def fisher64(self) -> ExactFisher:
         """F at theta_old in float64, for differences that float32 would drown."""
-        function = as_function(self.policy, self.batch.observations)
-        return ExactFisher(function, self.theta.double(), self.policy.distribution)
+        return ExactFisher(replace(self.model, theta=self.theta.double()))
 
     @torch.no_grad()
     def evaluate(self, theta: Tensor) -> tuple[float, float]:

@@ -38,6 +38,10 @@ class Distribution(Protocol):
         """log p(a; z), shape (B,), nats."""
         ...
 
+    def score(self, z: Tensor, actions: Tensor) -> Tensor:
+        """d log p(a; z) / dz, shape (B, K)."""
+        ...
+
     def entropy(self, z: Tensor) -> Tensor:
         """-E log p(a; z), shape (B,), nats."""
         ...
@@ -79,6 +83,12 @@ class DiagonalGaussian:
         mean, log_std = z.chunk(2, -1)
         standardised = (actions - mean) * (-log_std).exp()
         return -0.5 * standardised.square().sum(-1) - log_std.sum(-1) - 0.5 * self.actions * math.log(2 * math.pi)
+
+    def score(self, z: Tensor, actions: Tensor) -> Tensor:
+        mean, log_std = z.chunk(2, -1)
+        inverse_std = (-log_std).exp()
+        standardised = (actions - mean) * inverse_std
+        return torch.cat((standardised * inverse_std, standardised.square() - 1), -1)
 
     def entropy(self, z: Tensor) -> Tensor:
         return z.chunk(2, -1)[1].sum(-1) + 0.5 * self.actions * (1 + math.log(2 * math.pi))
@@ -131,6 +141,9 @@ class Categorical:
     def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
         return z.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
+    def score(self, z: Tensor, actions: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(actions, self.actions) - z.softmax(-1)
+
     def entropy(self, z: Tensor) -> Tensor:
         log_p = z.log_softmax(-1)
         return -(log_p.exp() * log_p).sum(-1)
@@ -151,3 +164,39 @@ class Categorical:
             factor = -p
             factor[:, a] += 1
             yield factor * p[:, a : a + 1].sqrt()
+
+
+@dataclass(frozen=True)
+class UnitGaussian:
+    """Normal with variance 1; z = mu, K = 1. M = 1: the Fisher matrix is the Gauss-Newton matrix of least squares."""
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    def noise(self, rng: np.random.Generator, steps: int) -> np.ndarray:
+        return rng.standard_normal((steps, 1), dtype=np.float32)
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        return z + noise
+
+    def mode(self, z: Tensor) -> Tensor:
+        return z
+
+    def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
+        return -0.5 * (actions - z).square().sum(-1) - 0.5 * math.log(2 * math.pi)
+
+    def score(self, z: Tensor, actions: Tensor) -> Tensor:
+        return actions - z
+
+    def entropy(self, z: Tensor) -> Tensor:
+        return torch.full_like(z[:, 0], 0.5 * (1 + math.log(2 * math.pi)))
+
+    def kl(self, z_old: Tensor, z_new: Tensor) -> Tensor:
+        return 0.5 * (z_new.double() - z_old.double()).square().sum(-1)
+
+    def fisher_product(self, z: Tensor, v: Tensor) -> Tensor:
+        return v
+
+    def fisher_factors(self, z: Tensor) -> Iterator[Tensor]:
+        yield torch.ones_like(z)

@@ -1,0 +1,61 @@
+"""ACKTR's critic: Gauss-Newton by K-FAC, in a trust region of its own (Wu et al. 2017, section 3.1)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from algorithms.batch import Batch
+from algorithms.critic import Critic, CriticConfig
+from algorithms.fisher.distributions import UnitGaussian
+from algorithms.fisher.factors import kronecker_factors
+from algorithms.fisher.metric import Model
+from algorithms.fisher.parameters import assign, flatten
+from algorithms.kfac_step import KFACConfig, KFACStep
+
+
+@dataclass
+class KFACCriticConfig(KFACConfig, CriticConfig):
+    """Settings of the K-FAC critic: those of every critic, and those of its steps."""
+
+    def __post_init__(self) -> None:
+        CriticConfig.__post_init__(self)
+        self.check("critic")
+
+
+class KFACCritic(Critic):
+    """Steps of the policy's own kind, with V(s) as the mean of a Gaussian of variance 1.
+
+    Its Fisher matrix is the Gauss-Newton matrix of the least-squares loss, and delta bounds half the mean squared
+    change of V, in normalised rewards, that the quadratic model predicts for one step.
+    """
+
+    Config = KFACCriticConfig
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.step = KFACStep(self.config, self.network)
+
+    def fit(self, batch: Batch, lr_scale: float) -> dict[str, float]:
+        losses, steps = [], []
+        for s, y in self.minibatches(batch):
+            loss = 0.5 * torch.nn.functional.mse_loss(self.network(s).squeeze(-1), y)
+            gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(self.network.parameters()))])
+            theta = flatten(self.network)
+            factors = kronecker_factors(Model(self.network, theta, s, UnitGaussian(), y), None, self.rng)
+            step = self.step(theta, -gradient, lr_scale, factors)
+            if step.change is not None:
+                assign(self.network, theta + step.change)
+            losses.append(loss.detach())
+            steps.append(step)
+
+        def mean(metric: str) -> float:
+            return sum(step.metrics.get(metric, 0.0) for step in steps) / len(steps)
+
+        return {
+            "critic_loss": float(torch.stack(losses).mean()),
+            "critic_step_size": mean("step_size"),
+            "critic_steps_failed": float(sum(step.change is None for step in steps)),
+            "critic_factor_jitters": mean("factor_jitters") * len(steps),
+            "critic_factors_skipped": mean("factors_skipped") * len(steps),
+        }
