@@ -12,7 +12,7 @@ from algorithms.fisher.factors import Factors, RunningFactors, factors_from_stat
 from algorithms.fisher.kfac import KFAC
 from algorithms.fisher.layers import layers_of
 from algorithms.fisher.parameters import flatten
-from algorithms.fisher.solvers import Outcome
+from algorithms.fisher.solvers import JITTERS, Outcome
 
 
 @dataclass
@@ -93,11 +93,11 @@ class KFACStep:
         due = self.metric is None or self.steps % c.inverse_interval == 0
         self.steps += 1
         if due and self.running.factors:
-            self.metric = KFAC(theta, self.running.factors)
+            self.metric = KFAC(theta, self.running.factors, JITTERS)
         if self.metric is None:
             return Step(None, Outcome.NON_FINITE, metrics)
         natural = self.metric.inverse_product(g, c.damping)
-        metrics["factor_jitters"] = float(self.metric.jitters) if due else 0.0
+        metrics["factor_jitters"] = float(self.metric.jitters_used) if due else 0.0
         if not natural.usable:
             return Step(None, natural.outcome, metrics)
 
@@ -130,5 +130,7 @@ class KFACStep:
         """Continue from `state_dict()`."""
         self.running.factors = factors_from_state(state["running"], self.layers)
         metric = state["metric"]
-        self.metric = None if metric is None else KFAC(flatten(self.network), factors_from_state(metric, self.layers))
+        self.metric = (
+            None if metric is None else KFAC(flatten(self.network), factors_from_state(metric, self.layers), JITTERS)
+        )
         self.momentum, self.steps = state["momentum"], int(state["steps"])

@@ -1,6 +1,7 @@
 """K-FAC: block-diagonal by layer, every block a Kronecker product."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -24,16 +25,21 @@ class KFAC(Metric):
     Args:
         theta: where the factors were taken, shape (d,).
         factors: of every layer, in the order of theta.
+        jitters: added to a damped factor that has no Cholesky factor, one after another, in units of its mean diagonal
+            entry; without any, such a factor makes every inverse product `ill_conditioned`.
+
+    Attributes:
+        jitters_used: how many were tried so far.
     """
 
     Config = SampledConfig
     solvers = ("factored", "cg", "cholesky")
 
-    def __init__(self, theta: Tensor, factors: list[Factors]) -> None:
-        self.theta, self.factors = theta, factors
+    def __init__(self, theta: Tensor, factors: list[Factors], jitters: Sequence[float] = ()) -> None:
+        self.theta, self.factors, self.jitters = theta, factors, jitters
         self._damped: dict[float, list[Factors]] = {}
         self._cholesky: dict[float, list[tuple[Tensor, Tensor]] | Outcome] = {}
-        self.jitters = 0
+        self.jitters_used = 0
 
     @classmethod
     def at(cls, model: Model, config: SampledConfig, rng: np.random.Generator) -> "KFAC":
@@ -75,8 +81,8 @@ class KFAC(Metric):
         for f in self.damped_factors(damping):
             if not f.is_finite:
                 return Outcome.NON_FINITE
-            (root_a, jitters_a), (root_g, jitters_g) = cholesky_factor(f.a), cholesky_factor(f.g)
-            self.jitters += jitters_a + jitters_g
+            (root_a, tried_a), (root_g, tried_g) = (cholesky_factor(m, self.jitters) for m in (f.a, f.g))
+            self.jitters_used += tried_a + tried_g
             if root_a is None or root_g is None:
                 return Outcome.ILL_CONDITIONED
             roots.append((root_a, root_g))

@@ -1,7 +1,7 @@
 """Solvers of A x = b for a symmetric positive definite A, with named outcomes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -162,19 +162,21 @@ def check_dense(d: int) -> None:
         )
 
 
-def cholesky_factor(a: Tensor) -> tuple[Tensor | None, int]:
+def cholesky_factor(a: Tensor, jitters: Sequence[float] = ()) -> tuple[Tensor | None, int]:
     """The lower Cholesky factor of a + jitter I in float64, and the number of jitters it took; None if all failed.
 
-    Jitters are `JITTERS` in units of the mean diagonal entry; the first try has none.
+    Args:
+        a: symmetric matrix.
+        jitters: tried one after the other when a itself has no factor, in units of its mean diagonal entry.
     """
     a = a.double()
     mean = a.diagonal().mean()
-    for tries, jitter in enumerate((0.0, *JITTERS)):
+    for tries, jitter in enumerate((0.0, *jitters)):
         shifted = a + jitter * mean * torch.eye(len(a), dtype=a.dtype, device=a.device) if jitter else a
         root, info = torch.linalg.cholesky_ex(shifted)
         if not int(info):
             return root, tries
-    return None, len(JITTERS)
+    return None, len(jitters)
 
 
 def relative_residual(a_x: Tensor, b: Tensor) -> float:

@@ -1,18 +1,20 @@
 """Whole updates: step rules at their exact lengths, named outcomes, parameters restored bit for bit."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-import algorithms
-from algorithms.algorithm import FisherConfig, Outcome, Pair
+from algorithms.algorithm import Outcome, Pair, load_fisher
+from algorithms.fisher.metric import FisherConfig
 from algorithms.fisher.parameters import flatten
 from algorithms.policy import Policy
 from algorithms.policy_gradient import PolicyGradient
 from algorithms.step_rules import CurvatureError, normalised, to_divergence
+from settings import load_algorithm, load_critic
 from tests.algorithms.problems import DISTRIBUTIONS, make_policy, make_problem
 from tests.settings import compose
 
@@ -182,16 +184,84 @@ def test_ppo_undoes_an_update_whose_gradient_blows_up_midway() -> None:
 
 
 def test_unknown_names_and_half_pairs_are_refused() -> None:
-    fisher = FisherConfig("exact", "cg", 10, 1e-10)
+    fisher = FisherConfig("exact", "cg", iterations=10, tolerance=1e-10)
     for pair in [("east", "lr"), ("natural", "giant")]:
         with pytest.raises(ValueError, match="choose one of"):
             Pair(*pair, fisher, "cg")
     with pytest.raises(ValueError, match="solver=magic"):
         Pair("natural", "lr", fisher, "magic")
-    with pytest.raises(ValueError, match=r"there is no algorithms/nothing\.py"):
-        algorithms.load("nothing")
-    with pytest.raises(ValueError, match="must define one Algorithm"):
-        algorithms.load("batch")
+
+
+@pytest.mark.parametrize(
+    ("load", "setting", "file"),
+    [
+        (load_algorithm, "algorithm", "algorithms/{}.py"),
+        (load_critic, "critic", "algorithms/critic_{}.py"),
+        (load_fisher, "fisher", "algorithms/fisher/{}.py"),
+    ],
+)
+def test_a_yaml_without_its_file_is_refused_by_name(load: Any, setting: str, file: str) -> None:
+    with pytest.raises(ValueError, match=f"{setting}=nothing: there is no {file.format('nothing')}"):
+        load("nothing")
+
+
+def test_a_file_without_what_it_should_define_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"algorithms/batch\.py must define one Algorithm, it defines 0"):
+        load_algorithm("batch")
+    with pytest.raises(ValueError, match=r"algorithms/fisher/solvers\.py must define one Metric, it defines 0"):
+        load_fisher("solvers")
+
+
+def test_a_solver_that_does_not_fit_the_metric_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="solver=woodbury: does not apply to fisher=exact; choose one of cg, cholesky"):
+        make_algorithm(make_policy(GAUSSIAN), "algorithm=npg", "solver=woodbury")
+
+
+def test_a_network_too_large_for_cholesky_is_refused_before_it_is_written_out() -> None:
+    policy = make_policy(GAUSSIAN, hidden=(150, 150))
+    with pytest.raises(ValueError, match="solver=cholesky: 23,554 parameters are above its limit of 20,000"):
+        make_algorithm(policy, "algorithm=npg", "solver=cholesky")
+
+
+FISHERS = ["exact", "mc", "empirical", "diagonal", "kfac", "ekfac", "lowrank"]
+
+
+@pytest.mark.parametrize("fisher", FISHERS)
+def test_npg_steps_up_with_any_fisher_and_the_length_of_the_exact_one(fisher: str) -> None:
+    """Direction and length are not confounded: the step's length is measured in the exact metric."""
+    policy = make_policy(GAUSSIAN)
+    problem = make_problem(policy, n=48)
+    update = make_algorithm(policy, "algorithm=npg", f"fisher={fisher}").update(problem, 1.0)
+    assert update.outcome is Outcome.STEPPED
+    step = flatten(policy) - problem.theta
+    assert float(step @ problem.gradient) > 0
+    length = float(problem.fisher.quadratic(step) + 0.1 * step.dot(step))
+    assert 0.5 * length == pytest.approx(0.02, rel=1e-10)
+
+
+@pytest.mark.parametrize("fisher", ["diagonal", "kfac", "ekfac", "lowrank", "exact solver=cholesky"])
+def test_a_singular_fisher_matrix_without_damping_is_named_and_moves_nothing(fisher: str) -> None:
+    """One state that the first layer sees as zeros: most of F is zero."""
+    policy = make_policy(GAUSSIAN)
+    problem = make_problem(policy, n=1, num_envs=1)
+    problem.batch.advantages.fill_(1.0)
+    problem.batch.observations.zero_()
+    settings = ("algorithm=npg", "algorithm.damping=0", *f"fisher={fisher}".split())
+    update = make_algorithm(policy, *settings).update(problem, 1.0)
+    assert update.outcome is Outcome.ILL_CONDITIONED
+    assert torch.equal(flatten(policy), problem.theta)
+
+
+@pytest.mark.parametrize("fisher", FISHERS)
+def test_nan_among_the_observations_is_named_and_moves_nothing(fisher: str) -> None:
+    policy = make_policy(GAUSSIAN)
+    problem = make_problem(policy)
+    gradient = problem.gradient
+    problem.batch.observations[0] = math.nan
+    problem.__dict__["gradient"] = gradient
+    update = make_algorithm(policy, "algorithm=npg", f"fisher={fisher}").update(problem, 1.0)
+    assert update.outcome is Outcome.NON_FINITE
+    assert torch.equal(flatten(policy), problem.theta)
 
 
 def test_every_setting_of_a_pair_has_a_value_in_the_yaml() -> None:
