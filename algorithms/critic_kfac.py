@@ -8,8 +8,8 @@ import torch
 from algorithms.batch import Batch
 from algorithms.critic import Critic, CriticConfig
 from algorithms.fisher.distributions import UnitGaussian
-from algorithms.fisher.factors import kronecker_factors
-from algorithms.fisher.metric import Model
+from algorithms.fisher.factors import factors_of
+from algorithms.fisher.metric import Model, backward_from
 from algorithms.fisher.parameters import assign, flatten
 from algorithms.kfac_step import KFACConfig, KFACStep
 
@@ -39,14 +39,17 @@ class KFACCritic(Critic):
     def fit(self, batch: Batch, lr_scale: float) -> dict[str, float]:
         losses, steps = [], []
         for s, y in self.minibatches(batch):
-            loss = 0.5 * torch.nn.functional.mse_loss(self.network(s).squeeze(-1), y)
-            gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(self.network.parameters()))])
             theta = flatten(self.network)
-            factors = kronecker_factors(Model(self.network, theta, s, UnitGaussian(), y), None, self.rng)
-            step = self.step(theta, -gradient, lr_scale, factors)
+            model = Model(self.network, theta, s, UnitGaussian(), y)
+            z, passes = model.forward()
+            error = y.unsqueeze(-1) - z.detach()
+            # With one output, delta serves both: its outer products are G, and error * delta is the loss's own.
+            backward = list(backward_from(z, passes, [torch.ones_like(z)]))
+            g = torch.cat([p.layer.vector(p.mean_gradient(error * delta)) for p, delta in backward])
+            step = self.step(theta, g, lr_scale, factors_of(backward))
             if step.change is not None:
                 assign(self.network, theta + step.change)
-            losses.append(loss.detach())
+            losses.append(0.5 * error.square().mean())
             steps.append(step)
 
         def mean(metric: str) -> float:

@@ -1,5 +1,6 @@
 """Kronecker factors of a network's layers: estimated on a batch, and averaged over batches."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from algorithms.fisher.layers import Layer
-from algorithms.fisher.metric import Model
+from algorithms.fisher.metric import Backward, Model
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,13 @@ def kronecker_factors(model: Model, samples: int | None, rng: np.random.Generato
     Raises:
         TypeError: a layer of an unknown type.
     """
+    return factors_of(model.backward(samples, rng))
+
+
+def factors_of(backward: Iterable[Backward]) -> list[Factors]:
+    """A of every layer that was passed, and G summed over its passes, in the order of theta."""
     factors: dict[str, Factors] = {}
-    for p, delta in model.backward(samples, rng):
+    for p, delta in backward:
         d = p.layer.outputs(delta).flatten(0, 1)
         g = d.mT @ d / len(d)
         if p.layer.name in factors:

@@ -107,6 +107,10 @@ class LayerPass:
     inputs: Tensor
     output: Tensor
 
+    def mean_gradient(self, delta: Tensor) -> Tensor:
+        """(1/B) sum_st delta_st a_st^T: (n_out, n_in + 1)."""
+        return self.layer.outputs(delta).flatten(0, 1).mT @ self.inputs.flatten(0, 1) / len(self.inputs)
+
     def squared_norms(self, delta: Tensor) -> Tensor:
         """||sum_t delta_st a_st^T||^2 for every state: (B,)."""
         d = self.layer.outputs(delta)
