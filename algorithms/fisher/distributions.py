@@ -106,14 +106,13 @@ class DiagonalGaussian:
 
     def fisher_factors(self, z: Tensor) -> Iterator[Tensor]:
         inverse_std = (-z.chunk(2, -1)[1]).exp()
+        # Pairs of opposite sign: mean and log sigma do not mix, and the 2 of log sigma is 1 + 1, free of rounding.
         for a in range(self.actions):
-            factor = torch.zeros_like(z)
-            factor[:, a] = inverse_std[:, a]
-            yield factor
-        for a in range(self.actions, self.width):
-            factor = torch.zeros_like(z)
-            factor[:, a] = math.sqrt(2)
-            yield factor
+            for sign in (1.0, -1.0):
+                factor = torch.zeros_like(z)
+                factor[:, a] = sign * math.sqrt(0.5) * inverse_std[:, a]
+                factor[:, self.actions + a] = 1.0
+                yield factor
 
 
 @dataclass(frozen=True)

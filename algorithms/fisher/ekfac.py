@@ -9,7 +9,7 @@ from torch import Tensor
 
 from algorithms.fisher.factors import Factors, blockwise, kronecker_factors
 from algorithms.fisher.metric import Metric, Model, SampledConfig
-from algorithms.fisher.solvers import JITTERS, Solution, divide
+from algorithms.fisher.solvers import JITTERS, Solution, divide, relative_residual
 
 
 class EKFAC(Metric):
@@ -49,8 +49,12 @@ class EKFAC(Metric):
         return self._out_of_basis(torch.einsum("i,i...->i...", self.eigenvalues, self._into_basis(v)))
 
     def inverse_product(self, b: Tensor, damping: float) -> Solution:
-        solution = divide(self._into_basis(b), self.eigenvalues + damping)
-        return Solution(self._out_of_basis(solution.x), solution.outcome, solution.residual, 0)
+        eigenvalues = self.eigenvalues + damping
+        # Beside the largest, rounding noise: as little to be divided by as 0 itself.
+        noise = torch.finfo(eigenvalues.dtype).eps * eigenvalues.max()
+        solution = divide(self._into_basis(b), torch.where(eigenvalues <= noise, 0.0, eigenvalues))
+        x = self._out_of_basis(solution.x)
+        return Solution(x, solution.outcome, relative_residual(self.damped_product(x, damping), b), 0)
 
     def diagonal(self) -> Tensor:
         return torch.cat(

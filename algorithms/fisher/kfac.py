@@ -53,12 +53,12 @@ class KFAC(Metric):
 
     def inverse_product(self, b: Tensor, damping: float) -> Solution:
         if not torch.isfinite(b).all():
-            return Solution(b, Outcome.NON_FINITE, math.nan, 0)
+            return Solution(torch.zeros_like(b), Outcome.NON_FINITE, math.nan, 0)
         if damping not in self._cholesky:
             self._cholesky[damping] = self._factorise(damping)
         roots = self._cholesky[damping]
         if isinstance(roots, Outcome):
-            return Solution(b, roots, math.nan, 0)
+            return Solution(torch.zeros_like(b), roots, math.nan, 0)
         parts = []
         for f, (root_a, root_g) in zip(self.factors, roots, strict=True):
             v = f.layer.matrix(b.movedim(0, -1)).to(root_g.dtype)

@@ -87,6 +87,8 @@ def layers_of(module: nn.Module) -> list[Layer]:
                     "zero padding in numbers, and Constant"
                 )
             start = layers[-1].stop if layers else 0
+            if any(p is q for p in layer.parameters() for known in layers for q in known.module.parameters()):
+                raise TypeError(f"layer {name}: shares a parameter with another, which per-layer curvature excludes")
             layers.append(Layer(name, layer, start, start + size))
     return layers
 

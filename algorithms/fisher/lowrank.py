@@ -62,7 +62,7 @@ class LowRankFisher(Metric):
     def inverse_product(self, b: Tensor, damping: float) -> Solution:
         if not (torch.isfinite(self.eigenvalues).all() and torch.isfinite(b).all()):
             return Solution(torch.zeros_like(b), Outcome.NON_FINITE, math.nan, 0)
-        if damping == 0:  # of lower rank than d, or too close to it to tell
+        if not damping > 0:  # of lower rank than d, or too close to it to tell
             return Solution(torch.zeros_like(b), Outcome.ILL_CONDITIONED, math.nan, 0)
         inside = self.basis.mT @ b
         scaled = torch.einsum("i,i...->i...", 1 / (self.eigenvalues + damping), inside)

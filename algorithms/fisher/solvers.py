@@ -46,6 +46,10 @@ class Solution:
     iterations: int
     largest_eigenvalue: float = math.nan
 
+    def __post_init__(self) -> None:
+        if self.usable and not torch.isfinite(self.x).all():  # overflow: no solution, whatever led to it
+            object.__setattr__(self, "outcome", Outcome.NON_FINITE)
+
     @property
     def usable(self) -> bool:
         return self.outcome in (Outcome.CONVERGED, Outcome.CAPPED)
@@ -107,6 +111,77 @@ def conjugate_gradient(
             return solution(Outcome.CONVERGED)
         direction = preconditioned + ratios[-1] * direction
     return solution(Outcome.CAPPED)
+
+
+def shifted_conjugate_gradient(
+    product: Callable[[Tensor], Tensor], b: Tensor, shifts: Sequence[float], max_iterations: int, tolerance: float
+) -> list[Solution]:
+    """Conjugate gradients on (A + sigma I) x = b for every shift sigma, for one product with A per iteration in all.
+
+    The Krylov space of b is the same for all shifts (Frommer and Maass 1999). In its Lanczos basis A is a tridiagonal
+    matrix T, and the iterates of conjugate gradients follow from T + sigma I = L D L^T, which grows by a row per
+    iteration (Paige and Saunders 1975). In exact arithmetic every solution is that of `conjugate_gradient` on its own
+    system, stopped by itself; `largest_eigenvalue` is not computed.
+
+    Args:
+        product: v -> A v.
+        b: right-hand side, shape (d,), not zero.
+        shifts: sigma, one per solution.
+        max_iterations: products at most.
+        tolerance: relative residual at which each system stops.
+    """
+    norm = float(b.norm())
+    systems = [_ShiftedSystem(shift, torch.zeros_like(b), torch.zeros_like(b), norm) for shift in shifts]
+    basis, previous, off_diagonal = b / norm, torch.zeros_like(b), norm
+    for _ in range(max_iterations):
+        running = [system for system in systems if system.outcome is Outcome.CAPPED]
+        if not running:
+            break
+        following = product(basis)
+        diagonal = float(basis.dot(following))
+        following = following - diagonal * basis - off_diagonal * previous
+        next_off_diagonal = float(following.norm())
+        for system in running:
+            system.advance(basis, diagonal, off_diagonal, next_off_diagonal, tolerance * norm)
+        basis, previous, off_diagonal = following / next_off_diagonal, basis, next_off_diagonal
+    return [Solution(s.x, s.outcome, s.residual / norm if norm else math.nan, s.iterations) for s in systems]
+
+
+@dataclass
+class _ShiftedSystem:
+    """(A + sigma I) x = b on its way through the Lanczos basis: the last row of L and D, and what follows from it.
+
+    A pivot is the inverse of the step length of conjugate gradients, so it is positive where the curvature is.
+    """
+
+    shift: float
+    x: Tensor
+    direction: Tensor
+    residual: float
+    pivot: float = math.inf
+    coefficient: float = -1.0
+    iterations: int = 0
+    outcome: Outcome = Outcome.CAPPED
+
+    def advance(
+        self, basis: Tensor, diagonal: float, off_diagonal: float, next_off_diagonal: float, goal: float
+    ) -> None:
+        """One iteration, with the next basis vector and the row of T that belongs to it."""
+        ratio = off_diagonal / self.pivot
+        pivot = diagonal + self.shift - off_diagonal * ratio
+        if not (math.isfinite(pivot) and math.isfinite(next_off_diagonal)):
+            self.outcome = Outcome.NON_FINITE
+        elif pivot <= 0:
+            self.outcome = Outcome.NEGATIVE_CURVATURE
+        else:
+            self.pivot = pivot
+            self.direction = basis - ratio * self.direction
+            self.coefficient *= -off_diagonal / pivot
+            self.x = self.x + self.coefficient * self.direction
+            self.residual = next_off_diagonal * abs(self.coefficient)
+            self.iterations += 1
+            if self.residual <= goal:
+                self.outcome = Outcome.CONVERGED
 
 
 def cholesky(dense: Callable[[], Tensor], b: Tensor) -> Solution:

@@ -2,13 +2,25 @@
 
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 
-from algorithms.directions import Adam, DirectionRule, Natural, RMSProp
-from algorithms.fisher.solvers import Outcome
+from algorithms.directions import Adam, Direction, DirectionRule, Gradient, Natural, RMSProp
+from algorithms.fisher.distributions import Distribution
+from algorithms.fisher.metric import PRECONDITIONERS, FisherConfig
+from algorithms.fisher.solvers import Outcome, TooLarge
 from algorithms.surrogate import Surrogate
-from tests.algorithms.problems import DISTRIBUTIONS, dense_fisher, make_policy, make_problem
+from tests.algorithms.problems import (
+    DISTRIBUTIONS,
+    POLICIES,
+    assert_close,
+    both,
+    dense_fisher,
+    every_policy,
+    make_policy,
+    make_problem,
+)
 
 
 class GradientOnly:
@@ -37,10 +49,71 @@ def test_first_order_directions_move_as_torch_optimisers_do(name: str) -> None:
     torch.testing.assert_close(theta, parameter.detach(), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda d: type(d).__name__)
-def test_the_natural_direction_equals_the_dense_solve(distribution) -> None:  # type: ignore[no-untyped-def]
+def natural(
+    problem: Surrogate,
+    damping: float,
+    iterations: int = 1000,
+    tolerance: float = 1e-13,
+    preconditioner: str | None = None,
+) -> Direction:
+    """The exact natural direction by conjugate gradients."""
+    config = FisherConfig("exact", "cg", None, iterations, tolerance, preconditioner)
+    return Natural(config, "cg", damping, len(problem.theta), np.random.default_rng(0))(problem)
+
+
+def test_the_gradient_is_a_direction_of_its_own() -> None:
+    problem = make_problem(make_policy(DISTRIBUTIONS[0]))
+    assert torch.equal(Gradient()(problem).x, problem.gradient)
+
+
+@both
+def test_the_natural_direction_equals_the_dense_solve(distribution: Distribution) -> None:
     problem = make_problem(make_policy(distribution))
-    direction = Natural(0.1, 1000, 1e-13)(problem)
+    direction = natural(problem, damping=0.1)
     assert direction.outcome is Outcome.CONVERGED
     damped = dense_fisher(problem) + 0.1 * torch.eye(len(problem.theta), dtype=torch.float64)
-    torch.testing.assert_close(direction.x, torch.linalg.solve(damped, problem.gradient), rtol=1e-9, atol=1e-12)
+    assert_close(direction.x, torch.linalg.solve(damped, problem.gradient))
+    residual = (damped @ direction.x - problem.gradient).norm() / problem.gradient.norm()
+    assert direction.metrics["solver_residual"] == pytest.approx(float(residual), abs=1e-13)
+
+
+def test_the_whole_batch_s_exact_metric_is_the_problem_s_own() -> None:
+    """One graph serves the direction, the step rule and the diagnostics."""
+    problem = make_problem(make_policy(DISTRIBUTIONS[0]))
+    products = []
+    product = problem.fisher.product
+    problem.fisher.product = lambda v: products.append(v) or product(v)  # type: ignore[method-assign, func-returns-value]
+    direction = natural(problem, damping=0.1, iterations=7)
+    assert len(products) == direction.metrics["solver_iterations"] == 7
+    assert direction.outcome is Outcome.CAPPED
+    assert direction.usable
+
+
+@every_policy
+@pytest.mark.parametrize("preconditioner", PRECONDITIONERS)
+def test_a_preconditioner_changes_the_way_and_not_the_destination(policy: str, preconditioner: str) -> None:
+    problem = make_problem(POLICIES[policy]())
+    direction = natural(problem, damping=0.01, preconditioner=preconditioner)
+    damped = dense_fisher(problem) + 0.01 * torch.eye(len(problem.theta), dtype=torch.float64)
+    assert direction.outcome is Outcome.CONVERGED
+    assert_close(direction.x, torch.linalg.solve(damped, problem.gradient), relative=1e-9)
+
+
+def test_a_preconditioner_that_is_the_matrix_itself_needs_one_product() -> None:
+    """EKFAC is exact for a linear Gaussian policy; without it the solve takes a product per distinct eigenvalue."""
+    problem = make_problem(make_policy(DISTRIBUTIONS[0], hidden=()))
+    products = [
+        natural(problem, damping=0.01, tolerance=1e-10, preconditioner=p).metrics["solver_iterations"]
+        for p in ("ekfac", None)
+    ]
+    assert products[0] == 1
+    assert products[1] > 5
+
+
+def test_a_solver_that_the_metric_does_not_have_and_a_matrix_too_large_are_refused_at_once() -> None:
+    config = FisherConfig("exact", "cg", None, 10, 1e-10)
+    with pytest.raises(ValueError, match="solver=woodbury: does not apply to fisher=exact; choose one of cg, cholesky"):
+        Natural(config, "woodbury", 0.1, 50, np.random.default_rng(0))
+    with pytest.raises(TooLarge, match="solver=cholesky: 30,000 parameters"):
+        Natural(config, "cholesky", 0.1, 30_000, np.random.default_rng(0))
+    Natural(config, "cg", 0.1, 30_000, np.random.default_rng(0))

@@ -5,24 +5,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.fisher.distributions import Categorical, DiagonalGaussian, Distribution
-from tests.algorithms.problems import DISTRIBUTIONS, dense_output_fisher
+from algorithms.fisher.distributions import Categorical, DiagonalGaussian, Distribution, UnitGaussian
+from tests.algorithms.problems import DISTRIBUTIONS, both, dense_output_fisher, reference
 
-both = pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda d: type(d).__name__)
+every_family = pytest.mark.parametrize("distribution", [*DISTRIBUTIONS, UnitGaussian()], ids=lambda d: type(d).__name__)
 
 
 def random_z(distribution: Distribution, n: int = 7, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, distribution.width)))
 
 
-def reference(distribution: Distribution, z: Tensor) -> torch.distributions.Distribution:
-    if isinstance(distribution, DiagonalGaussian):
-        mean, log_std = z.chunk(2, -1)
-        return torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1)
-    return torch.distributions.Categorical(logits=z)
-
-
-@both
+@every_family
 def test_density_entropy_and_divergence_equal_the_reference(distribution: Distribution) -> None:
     z, other = random_z(distribution), random_z(distribution, seed=1)
     p, q = reference(distribution, z), reference(distribution, other)
@@ -33,7 +26,7 @@ def test_density_entropy_and_divergence_equal_the_reference(distribution: Distri
     torch.testing.assert_close(distribution.kl(z, other), expected, rtol=1e-10, atol=1e-12)
 
 
-@both
+@every_family
 @pytest.mark.parametrize("size", [1e-3, 1e-6])
 def test_divergence_of_close_parameters_keeps_its_digits(distribution: Distribution, size: float) -> None:
     """For z' = z + size u: KL = size^2 u^T M u / 2 + O(size^3), far below what a difference of logs resolves."""
@@ -75,7 +68,7 @@ def test_fisher_matrix_of_the_gaussian_is_the_expected_score_outer_product() -> 
     torch.testing.assert_close(dense_output_fisher(z.detach(), distribution), expected, rtol=1e-10, atol=1e-12)
 
 
-@both
+@every_family
 def test_fisher_products_and_factors_equal_the_matrix(distribution: Distribution) -> None:
     z, v = random_z(distribution), random_z(distribution, seed=3)
     m = dense_output_fisher(z, distribution)
@@ -86,6 +79,14 @@ def test_fisher_products_and_factors_equal_the_matrix(distribution: Distribution
     torch.testing.assert_close(factors, m, rtol=1e-12, atol=1e-14)
 
 
+@every_family
+def test_scores_are_gradients_of_the_log_density(distribution: Distribution) -> None:
+    z = random_z(distribution).requires_grad_()
+    actions = reference(distribution, random_z(distribution, seed=1)).sample()
+    (expected,) = torch.autograd.grad(reference(distribution, z).log_prob(actions).sum(), z)
+    torch.testing.assert_close(distribution.score(z.detach(), actions), expected, rtol=1e-12, atol=1e-14)
+
+
 def test_gaussian_samples_are_mean_plus_sigma_noise() -> None:
     distribution = DiagonalGaussian(2)
     z = random_z(distribution)
@@ -93,6 +94,13 @@ def test_gaussian_samples_are_mean_plus_sigma_noise() -> None:
     expected = z[:, :2] + z[:, 2:].exp() * noise
     torch.testing.assert_close(distribution.sample(z, noise), expected, check_dtype=False)
     torch.testing.assert_close(distribution.mode(z), z[:, :2])
+
+
+def test_samples_of_the_unit_gaussian_are_mean_plus_noise() -> None:
+    z = random_z(UnitGaussian())
+    noise = torch.from_numpy(UnitGaussian().noise(np.random.default_rng(0), len(z)))
+    torch.testing.assert_close(UnitGaussian().sample(z, noise), z + noise, check_dtype=False)
+    assert torch.equal(UnitGaussian().mode(z), z)
 
 
 def test_categorical_samples_have_the_right_frequencies() -> None:
