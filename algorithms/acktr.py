@@ -21,15 +21,19 @@ class ACKTRConfig(KFACConfig, AlgorithmConfig):
 
     Attributes:
         samples: actions drawn per state for the factors; null: the expectation over actions in closed form.
+        adaptation: factor by which eta_max follows the measured divergence; 1: it stays at learning_rate.
     """
 
     samples: int | None = MISSING
+    adaptation: float = MISSING
 
     def __post_init__(self) -> None:
         AlgorithmConfig.__post_init__(self)
         self.check("algorithm")
         if self.samples is not None and self.samples < 1:
             raise ValueError(f"algorithm.samples={self.samples}: must be at least 1, or null for the closed form")
+        if not self.adaptation >= 1:
+            raise ValueError(f"algorithm.adaptation={self.adaptation}: must be at least 1, which is none")
 
 
 class ACKTR(Algorithm):
@@ -39,6 +43,10 @@ class ACKTR(Algorithm):
         A, G <- running averages of E[a a^T], E[delta delta^T], delta from actions sampled from pi
         x <- F^-1 g,  F = diag over layers of A ⊗ G, damped;  2 I for log sigma
         theta <- theta + step(x)                     kfac_step.py: min(eta_max, sqrt(2 delta / x^T F x)), momentum
+        eta_max <- eta_max / 1.5 if D > 2 delta, min(1.5 eta_max, learning_rate) if D < delta / 2
+
+    The last line is not in the paper but in its authors' code for continuous control: K-FAC underestimates the
+    divergence D along its own natural gradient, and the more so the more deterministic the policy becomes.
 
     The critic beside it is `critic=kfac`, the Gauss-Newton step of the same kind, unless another is asked for.
     """
@@ -48,6 +56,7 @@ class ACKTR(Algorithm):
     def __init__(self, config: ACKTRConfig, pair: Pair, policy: Policy, rng: np.random.Generator) -> None:
         super().__init__(config, pair, policy, rng)
         self.step = KFACStep(config, policy)
+        self.eta_max = config.learning_rate
 
     def update(self, problem: Surrogate, lr_scale: float) -> Update:
         c, g = self.config, problem.gradient
@@ -56,15 +65,28 @@ class ACKTR(Algorithm):
         if not g.any():
             return Update(Outcome.ZERO_GRADIENT)
         factors = kronecker_factors(problem.model, c.samples, self.rng)
-        step = self.step(problem.theta, g, lr_scale, factors)
+        step = self.step(problem.theta, g, self.eta_max * lr_scale, factors)
         if step.change is None:
             return Update(Outcome(step.outcome.value), {**step.metrics}, c.damping)
         assign(self.policy, problem.theta + step.change)
-        return Update(Outcome.STEPPED, {**step.metrics}, c.damping)
+        self._adapt(problem)
+        return Update(Outcome.STEPPED, {**step.metrics, "eta_max": self.eta_max}, c.damping)
+
+    def _adapt(self, problem: Surrogate) -> None:
+        """Let eta_max follow the divergence of the step just made."""
+        c = self.config
+        with torch.no_grad():
+            z = self.policy(problem.batch.observations)
+        kl = float(self.policy.distribution.kl(problem.z, z).mean())
+        if kl > 2 * c.delta:
+            self.eta_max /= c.adaptation
+        elif kl < c.delta / 2:
+            self.eta_max = min(c.adaptation * self.eta_max, c.learning_rate)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step.state_dict(), "rng": self.rng.bit_generator.state}
+        return {"step": self.step.state_dict(), "eta_max": self.eta_max, "rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step.load_state_dict(state["step"])
+        self.eta_max = float(state["eta_max"])
         self.rng.bit_generator.state = state["rng"]

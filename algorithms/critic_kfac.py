@@ -46,7 +46,7 @@ class KFACCritic(Critic):
             # With one output, delta serves both: its outer products are G, and error * delta is the loss's own.
             backward = list(backward_from(z, passes, [torch.ones_like(z)]))
             g = torch.cat([p.layer.vector(p.mean_gradient(error * delta)) for p, delta in backward])
-            step = self.step(theta, g, lr_scale, factors_of(backward))
+            step = self.step(theta, g, self.config.learning_rate * lr_scale, factors_of(backward))
             if step.change is not None:
                 assign(self.network, theta + step.change)
             losses.append(0.5 * error.square().mean())

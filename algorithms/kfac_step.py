@@ -20,7 +20,7 @@ class KFACConfig:
     """Settings of a K-FAC step.
 
     Attributes:
-        learning_rate: eta_max, the largest multiple of the natural gradient, before the schedule.
+        learning_rate: largest eta_max, before the schedule.
         delta: radius of the trust region.
         damping: lambda of the factored Tikhonov damping.
         momentum: m of the momentum buffer.
@@ -79,13 +79,13 @@ class KFACStep:
         self.momentum: Tensor | None = None
         self.steps = 0
 
-    def __call__(self, theta: Tensor, g: Tensor, lr_scale: float, factors: list[Factors]) -> Step:
+    def __call__(self, theta: Tensor, g: Tensor, eta_max: float, factors: list[Factors]) -> Step:
         """The step at theta up g.
 
         Args:
             theta: parameters, shape (d,).
             g: gradient, shape (d,), finite and not 0.
-            lr_scale: the learning-rate schedule's factor.
+            eta_max: the largest multiple of the natural gradient.
             factors: of the present batch.
         """
         c = self.config
@@ -104,7 +104,7 @@ class KFACStep:
         squared = float(natural.x.dot(g))
         if not (math.isfinite(squared) and squared > 0):
             return Step(None, Outcome.NEGATIVE_CURVATURE if math.isfinite(squared) else Outcome.NON_FINITE, metrics)
-        metrics["step_size"] = min(c.learning_rate * lr_scale, math.sqrt(2 * c.delta / squared))
+        metrics["step_size"] = min(eta_max, math.sqrt(2 * c.delta / squared))
         change = (1 - c.momentum) * metrics["step_size"] * natural.x
         if self.momentum is not None:
             change = change + c.momentum * self.momentum
