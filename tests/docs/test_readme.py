@@ -17,6 +17,6 @@ def test_the_readme_shows_the_copied_tables_to_the_letter() -> None:
 
 def test_the_runs_behind_it_are_the_whole_suite_and_all_finished() -> None:
     cells = pd.read_csv(ROOT / "docs/quick/cells.csv")
-    assert len(cells) == 3 * 4 * 2
+    assert len(cells) == 3 * 5 * 2
     assert set(cells["state"]) == {"finished"}
     assert cells["identity"].nunique() == len(cells)
