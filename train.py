@@ -29,7 +29,7 @@ from tqdm import tqdm
 from algorithms.algorithm import Algorithm
 from algorithms.batch import AdvantageConfig, Batch, gae, normalise_advantages, to_tensors
 from algorithms.critic import Critic
-from algorithms.diagnostics import measure
+from algorithms.diagnostics import alignment_curve, measure
 from algorithms.policy import Policy, distribution_for
 from algorithms.surrogate import Surrogate
 from envs.rollout import Collector, Rollout, evaluate
@@ -49,11 +49,12 @@ class Learner:
     critic: Critic
     algorithm: Algorithm
     evaluation_seeds: np.random.SeedSequence
+    diagnostics_rng: np.random.Generator
 
 
 def seed_sequences(seed: int) -> dict[str, np.random.SeedSequence]:
     """One independent source of randomness per purpose, so that changing the use of one moves no other."""
-    names = ("networks", "environments", "actions", "warm_up", "algorithm", "critic", "evaluation")
+    names = ("networks", "environments", "actions", "warm_up", "algorithm", "critic", "evaluation", "diagnostics")
     return dict(zip(names, np.random.SeedSequence(seed).spawn(len(names)), strict=True))
 
 
@@ -74,7 +75,8 @@ def build(config: RunConfig) -> Learner:
     rng = np.random.default_rng(seeds["algorithm"])
     algorithm = config.algorithm_class(config.algorithm, config.pair, policy, rng)
     collector.warm_up(config.rollout.warmup_steps, np.random.default_rng(seeds["warm_up"]))
-    return Learner(collector, policy, critic, algorithm, seeds["evaluation"])
+    diagnostics_rng = np.random.default_rng(seeds["diagnostics"])
+    return Learner(collector, policy, critic, algorithm, seeds["evaluation"], diagnostics_rng)
 
 
 def build_policy(config: RunConfig, spaces: Spaces, generator: torch.Generator) -> Policy:
@@ -119,6 +121,8 @@ def train(config: RunConfig, run: Run) -> None:
         learner = build(config)
         collector, policy, critic = learner.collector, learner.policy, learner.critic
         batch_size, device = config.algorithm.batch_size, torch.device(config.device)
+        diagnostics, rng = config.diagnostics, learner.diagnostics_rng
+        snapshots = diagnostics.snapshot_updates(config.updates)
         wall_time, flushed = 0.0, time.monotonic()
         for i in progress(config):
             lr_scale = 1.0 if config.learning_rate_schedule == "constant" else 1 - i / config.updates
@@ -134,7 +138,8 @@ def train(config: RunConfig, run: Run) -> None:
             critic_metrics = critic.fit(batch, lr_scale)
             updated = time.perf_counter()
 
-            kpis = measure(problem, update, config.diagnostics, i)
+            kpis = measure(problem, update, diagnostics, i, rng)
+            curve = alignment_curve(problem, update, diagnostics, rng) if i in snapshots else []
             measured = time.perf_counter()
 
             wall_time += measured - start
@@ -153,6 +158,7 @@ def train(config: RunConfig, run: Run) -> None:
             if taken := update.metrics.keys() & (row.keys() | timing.keys()):
                 raise ValueError(f"{config.algorithm.name} logs {', '.join(taken)}, which every run has; rename it")
             run.log(row | update.metrics | timing)
+            run.log_alignment({"env_steps": env_steps} | point for point in curve)
             run.log_episodes(rollout.episodes)
             if time.monotonic() - flushed >= config.checkpoint.interval:
                 run.flush(snapshot(learner))

@@ -1,12 +1,13 @@
 """The KPIs of one update: what it did, measured on its own batch with the geometry at the old parameters.
 
-Nothing here changes a parameter or draws a random number: a run is the same with and without its diagnostics.
-`docs/diagnostics.md` lists every column with formula and unit.
+Nothing here changes a parameter, and what is drawn comes from a random stream of its own: a run is the same with and
+without its diagnostics. `docs/diagnostics.md` lists every column with formula and unit.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from algorithms.algorithm import Outcome, Update
 from algorithms.batch import explained_variance
 from algorithms.fisher.parameters import flatten
-from algorithms.fisher.solvers import conjugate_gradient
+from algorithms.fisher.solvers import conjugate_gradient, shifted_conjugate_gradient
 from algorithms.fisher.trace import fisher_trace
 from algorithms.surrogate import Surrogate
 
@@ -23,6 +24,11 @@ Row = dict[str, float | int | bool | str | None]
 
 SMALLEST_KL = 1e-12
 """Below this divergence the quadratic-model error is rounding noise and stays null."""
+RHOS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""Dampings lambda = rho tr(F) / d of the alignment error at a snapshot."""
+SNAPSHOT_TOLERANCE = 1e-3
+"""Relative residual of its solves, at most. The smaller rho, the more of n lies where g has next to nothing, and so
+does a small residual: at 1e-2, e at rho = 0.001 was off by up to 0.15 in first updates, at 1e-3 by up to 0.02."""
 
 
 @dataclass
@@ -34,28 +40,44 @@ class DiagnosticsConfig:
         trace_interval: the Fisher trace alone, which is cheap, also at every trace_interval-th.
         states: states that the Fisher trace is averaged over, the same number for every algorithm; a smaller batch
             gives all it has.
+        trace_samples: actions drawn per state for the Fisher trace; null: the expectation over actions in closed form.
+        snapshots: updates at which the alignment error is measured for every damping in `RHOS`: evenly spread from the
+            first to the last, which are both among them when there is more than one; 0: none.
         rho: damping of the alignment error's metric, lambda = rho tr(F) / d.
-        tolerance: relative residual to which the natural gradient of the alignment error is solved.
-        max_iterations: products at most for that; the residual reached is logged.
+        tolerance: relative residual to which the natural gradient of the alignment error is solved; at snapshots
+            `SNAPSHOT_TOLERANCE` where that is smaller.
+        max_iterations: products at most for that, or for a snapshot; the residual reached is logged.
     """
 
     interval: int = 80
     trace_interval: int = 10
     states: int = 1024
+    trace_samples: int | None = None
+    snapshots: int = 0
     rho: float = 0.1
     tolerance: float = 1e-2
-    max_iterations: int = 200
+    max_iterations: int = 1000
 
     def __post_init__(self) -> None:
         for setting in ("interval", "trace_interval", "states", "max_iterations"):
             if getattr(self, setting) < 1:
                 raise ValueError(f"diagnostics.{setting}={getattr(self, setting)}: must be at least 1")
+        if self.trace_samples is not None and self.trace_samples < 1:
+            raise ValueError(
+                f"diagnostics.trace_samples={self.trace_samples}: must be at least 1, or null for the closed form"
+            )
+        if self.snapshots < 0:
+            raise ValueError(f"diagnostics.snapshots={self.snapshots}: must not be negative")
         for setting in ("rho", "tolerance"):
             if not getattr(self, setting) > 0:
                 raise ValueError(f"diagnostics.{setting}={getattr(self, setting)}: must be above 0")
 
+    def snapshot_updates(self, updates: int) -> set[int]:
+        """Indices of the snapshots in a run of that many updates."""
+        return set(np.linspace(0, updates - 1, self.snapshots).round().astype(int).tolist())
 
-def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, index: int) -> Row:
+
+def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, index: int, rng: np.random.Generator) -> Row:
     """The KPIs of one update: those of every row, and those of the intervals in `config` where they are due.
 
     Args:
@@ -63,6 +85,7 @@ def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, index
         update: what the algorithm reported.
         config: what to measure.
         index: number of updates before this one.
+        rng: draws the actions that `trace_samples` asks for.
     """
     theta = flatten(problem.policy)
     change = theta.double() - problem.theta.double()
@@ -83,7 +106,7 @@ def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, index
     }
     everything = index % config.interval == 0
     if everything or index % config.trace_interval == 0:
-        trace = trace_estimate(problem, config.states)
+        trace = trace_estimate(problem, config, rng)
         row |= {
             "fisher_trace": trace.mean,
             "fisher_trace_se": trace.standard_error,
@@ -110,40 +133,49 @@ def _quadratic_error(problem: Surrogate, theta: Tensor, change: Tensor) -> float
 
 @dataclass(frozen=True)
 class TraceEstimate:
-    """tr F as the mean of per-state traces over `states` states.
+    """tr F as the mean of per-state traces.
 
-    `split` is log(tau_1 / tau_2), tau_1 and tau_2 from the first and second half of the environments: what sampling
-    alone does to log tau, in units of log; None with a single environment or where a half has no trace at all.
+    Attributes:
+        mean: over `states` states.
+        standard_error: of `mean`, over states and actions; None with a single environment.
+        split: log(tau_1 / tau_2), tau_1 and tau_2 from the first and second half of the environments: what sampling
+            alone does to log tau, in units of log. None with a single environment or where a half has no trace at all.
+        states: how many.
     """
 
     mean: float
-    standard_error: float
+    standard_error: float | None
     split: float | None
     states: int
 
 
-def trace_estimate(problem: Surrogate, states: int) -> TraceEstimate:
-    """Fisher trace at theta_old over states evenly spaced in time, equally many of each environment."""
+def trace_estimate(problem: Surrogate, config: DiagnosticsConfig, rng: np.random.Generator) -> TraceEstimate:
+    """Fisher trace at theta_old over states evenly spaced in time, equally many of each environment.
+
+    States of one trajectory depend on each other and environments do not, so the standard error is that of the mean of
+    N independent environments: the standard deviation of their traces over sqrt(N).
+    """
     batch = problem.batch
-    length = len(batch) // batch.num_envs
-    times = np.linspace(0, length - 1, min(length, max(1, states // batch.num_envs))).round().astype(int)
-    chosen = torch.arange(len(batch)).view(length, batch.num_envs)[torch.from_numpy(times)].flatten()
-    per_state = fisher_trace(problem.model.select(chosen.to(batch.observations.device))).double()
-    halves = per_state.view(len(times), batch.num_envs).tensor_split(2, 1)
-    ratio = _ratio(float(halves[0].mean()), float(halves[1].mean())) if batch.num_envs > 1 else None
-    split = math.log(ratio) if ratio else None
-    standard_error = float(per_state.std() / math.sqrt(len(per_state)))
-    return TraceEstimate(float(per_state.mean()), standard_error, split, len(per_state))
+    n = batch.num_envs
+    length = len(batch) // n
+    times = np.linspace(0, length - 1, min(length, max(1, config.states // n))).round().astype(int)
+    chosen = torch.arange(len(batch)).view(length, n)[torch.from_numpy(times)].flatten()
+    model = problem.model.select(chosen.to(batch.observations.device))
+    per_state = fisher_trace(model, config.trace_samples, rng).double()
+    per_env = per_state.view(len(times), n).mean(0)
+    mean, states = float(per_env.mean()), len(per_state)
+    if n == 1:
+        return TraceEstimate(mean, None, None, states)
+    one, other = (float(half.mean()) for half in per_env.tensor_split(2))
+    ratio = _ratio(one, other)
+    return TraceEstimate(mean, float(per_env.std()) / math.sqrt(n), math.log(ratio) if ratio else None, states)
 
 
 def _alignment(problem: Surrogate, config: DiagnosticsConfig, trace: float, change: Tensor) -> Row:
     """Conditioning of F, from the Lanczos coefficients of the solve, and the alignment error of the change."""
-    g, fisher = problem.gradient, problem.fisher
-    damping = config.rho * trace / len(problem.theta)
-
-    def metric_product(v: Tensor) -> Tensor:
-        return fisher.product(v) + damping * v
-
+    g = problem.gradient
+    damping = config.rho * trace / len(g)
+    metric_product = partial(problem.fisher.damped_product, damping=damping)
     natural = conjugate_gradient(metric_product, g, config.max_iterations, config.tolerance)
     largest = natural.largest_eigenvalue - damping
     return {
@@ -157,6 +189,39 @@ def _alignment(problem: Surrogate, config: DiagnosticsConfig, trace: float, chan
         "condition_number": natural.largest_eigenvalue / damping,
         "effective_rank": _ratio(trace, largest),
     }
+
+
+def alignment_curve(
+    problem: Surrogate, update: Update, config: DiagnosticsConfig, rng: np.random.Generator
+) -> list[Row]:
+    """The alignment error of one update at every damping in `RHOS`: rows of `alignment.parquet`.
+
+    F and g are the same for all, so that one Krylov space serves every solve. It is made in float64: in float32, small
+    dampings take twice the products, and the recursion may say converged where it is not. Arguments as for `measure`.
+    """
+    g, fisher = problem.gradient.double(), problem.fisher64
+    change = flatten(problem.policy).double() - problem.theta.double()
+    mean_eigenvalue = trace_estimate(problem, config, rng).mean / len(g)
+    if not g.any() or mean_eigenvalue == 0:
+        return [{"rho": rho} for rho in RHOS]
+    dampings = [rho * mean_eigenvalue for rho in RHOS]
+    tolerance = min(config.tolerance, SNAPSHOT_TOLERANCE)
+    naturals = shifted_conjugate_gradient(fisher.product, g, dampings, config.max_iterations, tolerance)
+    rows: list[Row] = []
+    for rho, damping, natural in zip(RHOS, dampings, naturals, strict=True):
+        metric_product = partial(fisher.damped_product, damping=damping)
+        rows.append(
+            {
+                "rho": rho,
+                "damping": damping,
+                "rho_own": _ratio(update.damping, mean_eigenvalue),
+                "alignment_error": alignment_error(change, natural.x, metric_product) if change.any() else None,
+                "outcome": natural.outcome.value,
+                "residual": natural.residual,
+                "iterations": natural.iterations,
+            }
+        )
+    return rows
 
 
 def alignment_error(change: Tensor, natural: Tensor, metric_product: Callable[[Tensor], Tensor]) -> float:

@@ -8,11 +8,13 @@ import tempfile
 from pathlib import Path
 
 from analysis.cells import load_suite
+from analysis.figures import alignment_curves as alignment_figure
 from analysis.figures import geometry as geometry_figure
 from analysis.figures import learning_curves, save_figure
 from analysis.groups import Results, gather
 from analysis.statistics import RESAMPLES
 from analysis.style import line_styles
+from analysis.tables.alignment_curves import alignment_curves
 from analysis.tables.cells import cells
 from analysis.tables.final_scores import final_scores
 from analysis.tables.geometry import geometry
@@ -45,7 +47,8 @@ def analyse(suite_dir: Path, resamples: int = RESAMPLES) -> Results:
 def write_tables(results: Results, folder: Path) -> None:
     """Each table as CSV, Markdown and LaTeX, and `index.md` with all of them."""
     folder.mkdir()
-    tables = [table(results) for table in (final_scores, sample_efficiency, geometry, cells)]
+    snapshots = [alignment_curves] if results.with_snapshots else []
+    tables = [table(results) for table in (final_scores, sample_efficiency, geometry, *snapshots, cells)]
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
@@ -54,11 +57,16 @@ def write_tables(results: Results, folder: Path) -> None:
 
 
 def write_figures(results: Results, folder: Path) -> None:
-    """`learning_curves` and a `geometry_<env>` per environment, each as PNG and PDF."""
+    """`learning_curves`, a `geometry_<env>` per environment and `alignment_curves`, each as PNG and PDF.
+
+    The last one only where runs took snapshots.
+    """
     folder.mkdir()
     suite = results.suite
     styles = line_styles(suite.variants)
     save_figure(learning_curves(results.groups, styles, suite.total_steps, results.random), folder / "learning_curves")
+    if results.with_snapshots:
+        save_figure(alignment_figure(results.groups, styles), folder / "alignment_curves")
     for env in suite.envs:
         groups = [group for group in results.groups if group.env == env]
         figure = geometry_figure(groups, styles, suite.total_steps, suite.delta_ref)

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analysis.alignment import Snapshots
 from analysis.curves import Column, Curve, Floats, kpi_curve, score_curve
-from tracking.record import PROGRESS, load_run
+from tracking.record import ALIGNMENT, PROGRESS, load_run
 from tracking.tables import read_arrow
 
 COLUMNS = (
@@ -58,6 +59,7 @@ class Cell:
     reason: str = ""
     identity: str = ""
     progress: Progress | None = None
+    snapshots: Snapshots | None = None
     evaluation: dict[str, Floats] = field(default_factory=dict)
     """Returns of the evaluation episodes by mode: deterministic, stochastic, random."""
 
@@ -157,6 +159,7 @@ def _load_cell(entry: dict[str, Any]) -> Cell:
     try:
         run = load_run(Path(entry["run_dir"]))
         progress = _load_progress(run.run_dir / PROGRESS) if run.progress is not None else None
+        snapshots = _load_snapshots(run.run_dir / ALIGNMENT) if run.alignment is not None else None
     except (OSError, ValueError) as error:  # a damaged run is named, and the others go on
         return Cell(**planned, state="unreadable", reason=str(error))
     evaluation = {}
@@ -169,6 +172,7 @@ def _load_cell(entry: dict[str, Any]) -> Cell:
         reason=run.reason or REASONS.get(run.status, ""),
         identity=run.manifest["identity"]["hash"] if run.manifest else "",
         progress=progress,
+        snapshots=snapshots,
         evaluation=evaluation,
     )
 
@@ -189,6 +193,17 @@ def _load_progress(path: Path) -> Progress | None:
         wall_time=_column(table, "wall_time").values,
         outcome=np.array(table["outcome"].to_pylist(), dtype=np.str_),
         columns={name: _column(table, name) for name in COLUMNS},
+    )
+
+
+def _load_snapshots(path: Path) -> Snapshots:
+    table = read_arrow(path)
+    return Snapshots(
+        env_steps=_column(table, "env_steps").values,
+        rho=_column(table, "rho").values,
+        error=_column(table, "alignment_error"),
+        rho_own=_column(table, "rho_own"),
+        converged=np.array([outcome == "converged" for outcome in table["outcome"].to_pylist()]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures of a suite: learning curves, and per environment the geometry of the updates.
+"""Figures of a suite: alignment curves, learning curves, and per environment the geometry of the updates.
 
 A line is the IQM over the finished runs, in a band that is the pointwise 95 % percentile bootstrap interval
 over runs. With fewer than three finished runs every run is a thin line of its own, and the thick line is
@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
-from analysis.curves import Curve
+from analysis.alignment import AlignmentCurves
+from analysis.curves import Floats
 from analysis.groups import Group
 from analysis.statistics import MIN_RUNS, Draws, iqm, percentile_interval, resampled_iqm
 from analysis.style import (
@@ -32,6 +33,7 @@ from analysis.style import (
 COLUMNS = 3
 DOTS = (0, (1, 1.5))
 LONG_DASHES = (0, (5, 2.5))
+OWN_DAMPING: Style = {"marker": "v", "markersize": 3.5, "linestyle": "none", "clip_on": False}
 LINE = 0.17
 """Height of a line of the legend, inches."""
 FEW_POINTS = 4
@@ -62,7 +64,7 @@ def learning_curves(groups: Sequence[Group], styles: Styles, total_steps: int, r
         for panel, env in zip(panels, envs, strict=False):
             for group in [group for group in groups if group.env == env]:
                 if group.runs:
-                    _draw_runs(panel, group.scores, group.draws, styles[group.variant])
+                    _draw_runs(panel, group.scores.steps, group.scores.values, group.draws, styles[group.variant])
                 _draw_unfinished(panel, group, styles[group.variant])
             if env in random:
                 panel.axhline(random[env], color=GREY, linewidth=0.8, linestyle=DOTS, zorder=1)
@@ -79,6 +81,44 @@ def learning_curves(groups: Sequence[Group], styles: Styles, total_steps: int, r
     return figure
 
 
+def alignment_curves(groups: Sequence[Group], styles: Styles) -> Figure:
+    """Manifold alignment error e against the damping ρ it is measured with, one panel per environment.
+
+    Args:
+        groups: a panel for each environment on which some runs took snapshots, in order.
+        styles: of every variant of the suite.
+    """
+    drawn = [(group, curves) for group in groups if (curves := group.alignment)]
+    envs = list(dict.fromkeys(group.env for group, _ in drawn))
+    columns = min(COLUMNS, len(envs))
+    with mpl.rc_context(figure_style()):
+        figure, panels = _panels(ceil(len(envs) / columns), columns, panel_height=1.75)
+        for index, panel in enumerate(panels[: len(envs)]):
+            here = [(group, curves) for group, curves in drawn if group.env == envs[index]]
+            for group, curves in here:
+                _draw_alignment(panel, group, curves, styles[group.variant])
+            _mark_own_damping(panel, here, styles)
+            panel.set_title(environment_name(envs[index]))
+            panel.set_ylabel(r"alignment error $e$" if index % columns == 0 else "")
+            panel.set_xlabel(r"damping $\rho = \lambda d/\mathrm{tr}\,F$" if index + columns >= len(envs) else "")
+        for panel in panels[len(envs) :]:
+            panel.remove()
+        _damping_axes(panels[: len(envs)], [curves for _, curves in drawn])
+        handles = _handles([group for group, _ in drawn], styles)
+        if any(curves.rho_own for _, curves in drawn):
+            handles.append(Line2D([], [], **OWN_DAMPING, color=GREY, label="own damping"))
+        later = max(1, max(curves.snapshots for _, curves in drawn) - 1)
+        notes = [
+            r"$e = 0$: along the natural gradient of $F + \lambda I$; for large $\rho$ that is the plain gradient",
+            f"each run: its mean over {later} update{'s, spread over the training' if later > 1 else ''}",
+            _note([group for group, _ in drawn], unfinished="not drawn"),
+        ]
+        if not all(curves.converged.all() for _, curves in drawn):
+            notes.append("open dots: not every natural gradient behind them is solved to the tolerance")
+        _legend_and_note(figure, handles, "\n".join(notes))
+    return figure
+
+
 def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_ref: float) -> Figure:
     """Fisher trace, KL per accepted step and manifold alignment error of the runs on one environment."""
     with mpl.rc_context(figure_style()):
@@ -87,7 +127,8 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
         for panel, name in ((trace, "fisher_trace"), (kl, "kl"), (alignment, "alignment_error")):
             for group in groups:
                 if group.runs:
-                    _draw_runs(panel, group.kpi(name), group.draws, styles[group.variant])
+                    curves = group.kpi(name)
+                    _draw_runs(panel, curves.steps, curves.values, group.draws, styles[group.variant])
             _steps_axis(panel, total_steps, labelled=True)
         trace.set(title=r"Fisher trace $\mathrm{tr}\,F$", yscale="log")
         kl.set(title=r"KL per step $D$", yscale="log")
@@ -116,17 +157,46 @@ def _panels(rows: int, columns: int, panel_height: float) -> tuple[Figure, list[
     return figure, list(axes.flat)
 
 
-def _draw_runs(panel: Axes, curves: Curve, draws: Draws, style: Style) -> None:
-    """Aggregate of `curves` (runs, K), in its band, or among the runs where they are too few for one."""
-    marker: Style = {"marker": "o", "markersize": 3, "clip_on": False} if len(curves.steps) <= FEW_POINTS else {}
-    runs = len(curves.values)
-    panel.plot(curves.steps, iqm(curves.values, axis=0), **style, **marker, zorder=3)
+def _draw_runs(panel: Axes, x: Floats, curves: Floats, draws: Draws, style: Style) -> None:
+    """Aggregate of `curves` (runs, K) over `x` (K,), in its band, or among the runs where they are too few for one."""
+    marker: Style = {"marker": "o", "markersize": 3, "clip_on": False} if len(x) <= FEW_POINTS else {}
+    runs = len(curves)
+    panel.plot(x, iqm(curves, axis=0), **style, **marker, zorder=3)
     if runs >= MIN_RUNS:
-        low, high = percentile_interval(resampled_iqm(curves.values, draws))
-        panel.fill_between(curves.steps, low, high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)
+        low, high = percentile_interval(resampled_iqm(curves, draws))
+        panel.fill_between(x, low, high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)
     elif runs > 1:
-        for values in curves.values:
-            panel.plot(curves.steps, values, **style | {"linestyle": "-"}, linewidth=0.6, alpha=0.45, zorder=2)
+        for values in curves:
+            panel.plot(x, values, **style | {"linestyle": "-"}, linewidth=0.6, alpha=0.45, zorder=2)
+
+
+def _draw_alignment(panel: Axes, group: Group, curves: AlignmentCurves, style: Style) -> None:
+    _draw_runs(panel, curves.rhos, curves.errors, group.draws_of(len(curves.errors)), style)
+    mean = iqm(curves.errors, axis=0)
+    for shown, face in ((curves.converged, style["color"]), (~curves.converged, "white")):
+        dots: Style = {"marker": "o", "markersize": 2.2, "markerfacecolor": face, "markeredgewidth": 0.7}
+        panel.plot(curves.rhos[shown], mean[shown], color=style["color"], linestyle="none", **dots, zorder=3.5)
+
+
+def _mark_own_damping(panel: Axes, drawn: Sequence[tuple[Group, AlignmentCurves]], styles: Styles) -> None:
+    """Triangles at the top, one below the other, since NPG's and TRPO's are nearly the same."""
+    marked = [(group, curves.rho_own) for group, curves in drawn if curves.rho_own]
+    for place, (group, rho) in enumerate(marked):
+        height, color = 0.96 - 0.07 * place, styles[group.variant]["color"]
+        panel.plot(rho, height, color=color, **OWN_DAMPING, transform=panel.get_xaxis_transform(), zorder=4)
+
+
+def _damping_axes(panels: Sequence[Axes], drawn: Sequence[AlignmentCurves]) -> None:
+    """One damping axis for all panels, wide enough for every algorithm's own, and one for e from 0 on."""
+    low, high = min(c.rhos[0] for c in drawn), max(c.rhos[-1] for c in drawn)
+    high = max([high, *(c.rho_own for c in drawn if c.rho_own)])
+    top = max(panel.get_ylim()[1] for panel in panels)
+    for panel in panels:
+        panel.set(xscale="log", xlim=(low / 1.25, high * 1.25), ylim=(0, min(2, max(1.05, top))))
+        panel.xaxis.set_major_locator(LogLocator())
+        panel.xaxis.set_minor_locator(LogLocator(subs=(3,)))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.yaxis.set_major_locator(MultipleLocator(0.25))
 
 
 def _draw_unfinished(panel: Axes, group: Group, style: Style) -> None:

@@ -13,7 +13,7 @@ from analysis.curves import Column, Floats
 STABILITY_LAG = 20_000
 """Environment steps between the two Fisher traces that are compared."""
 KPIS = ("kl", "fisher_trace", "alignment_error", "quadratic_error")
-DEGENERATE = ("rejected", "zero_gradient", "negative_curvature", "non_finite")
+DEGENERATE = ("rejected", "zero_gradient", "negative_curvature", "ill_conditioned", "non_finite")
 RUN_LEVEL = (
     "kl_median",
     "kl_p95",

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from analysis.alignment import AlignmentCurves, curves_of
 from analysis.cells import STATES, Cell, Suite
 from analysis.curves import Curve, Floats, bridged, grid_points
 from analysis.sample_efficiency import Resampled
@@ -50,7 +51,11 @@ class Group:
     @cached_property
     def draws(self) -> Draws:
         """Resampled runs, (resamples, runs)."""
-        return resample_runs(len(self.runs), generator(self.env, self.variant), self.resamples)
+        return self.draws_of(len(self.runs))
+
+    def draws_of(self, runs: int) -> Draws:
+        """Resamples of that many of the runs, (resamples, runs)."""
+        return resample_runs(runs, generator(self.env, self.variant), self.resamples)
 
     @cached_property
     def scores(self) -> Curve:
@@ -66,6 +71,11 @@ class Group:
         stacked = _stack([curve._replace(values=bridged(curve)) for curve in curves])
         measured = stacked.measurements.any(axis=0)
         return Curve(stacked.steps[measured], stacked.values[:, measured], stacked.measurements[:, measured])
+
+    @cached_property
+    def alignment(self) -> AlignmentCurves | None:
+        """e(ρ) of the runs that took snapshots; None where there is no such run."""
+        return curves_of([cell.snapshots for cell in self.runs if cell.snapshots])
 
     @cached_property
     def curve(self) -> Floats:
@@ -110,6 +120,11 @@ class Results:
     suite: Suite
     groups: tuple[Group, ...]
     resamples: int
+
+    @property
+    def with_snapshots(self) -> bool:
+        """Whether the alignment error was measured against the damping in any run that counts."""
+        return any(group.alignment for group in self.groups)
 
     def group(self, env: str, variant: str) -> Group | None:
         """The group of a variant on an environment, None where none is planned."""

@@ -64,21 +64,42 @@ def test_the_remainder_of_the_steps_is_not_sampled(tmp_path: Path) -> None:
 
 
 def test_diagnostics_change_nothing_but_their_own_columns(tmp_path: Path) -> None:
-    for interval in (1, 3):
-        assert (
-            run(
-                tmp_path / str(interval),
-                "algorithm=ppo",
-                *POINTMASS,
-                f"diagnostics.interval={interval}",
-                "diagnostics.trace_interval=3",
-            )
-            == 0
-        )
-    often, seldom = progress(tmp_path / "1"), progress(tmp_path / "3")
-    assert [row["fisher_trace"] is None for row in seldom] == [False, True, True]
-    for a, b in zip(often, seldom, strict=True):
-        assert (a["kl"], a["step_norm"], a["episode_return"]) == (b["kl"], b["step_norm"], b["episode_return"])
+    """How often they are made, whether they sample actions, and with snapshots or without."""
+    variants = {
+        "often": ("interval=1",),
+        "seldom": ("interval=3",),
+        "sampled": ("interval=1", "trace_samples=2", "snapshots=2"),
+    }
+    rows = {}
+    for name, settings in variants.items():
+        diagnostics = [f"diagnostics.{setting}" for setting in ("trace_interval=3", *settings)]
+        assert run(tmp_path / name, "algorithm=acktr", *POINTMASS, *diagnostics) == 0
+        rows[name] = progress(tmp_path / name)
+    assert [row["fisher_trace"] is None for row in rows["seldom"]] == [False, True, True]
+    for often, seldom, sampled in zip(*rows.values(), strict=True):
+        for column in ("kl", "step_norm", "episode_return", "critic_loss"):
+            assert often[column] == seldom[column] == sampled[column]
+        assert often["fisher_trace"] != sampled["fisher_trace"]
+    assert equal_tables(tmp_path / "often" / "episodes.parquet", tmp_path / "sampled" / "episodes.parquet")
+
+
+def test_snapshots_leave_a_row_per_damping_and_runs_without_them_no_table(tmp_path: Path) -> None:
+    shared = ("algorithm=npg", *POINTMASS, "diagnostics.tolerance=1e-4")
+    for snapshots in (0, 2):
+        assert run(tmp_path / str(snapshots), *shared, f"diagnostics.snapshots={snapshots}") == 0
+    assert not (tmp_path / "0" / "alignment.parquet").exists()
+    points = pq.read_table(tmp_path / "2" / "alignment.parquet").to_pylist()
+    steps = [row["env_steps"] for row in progress(tmp_path / "2")]
+    assert [point["env_steps"] for point in points] == [steps[0]] * 7 + [steps[-1]] * 7
+    [headline] = [p["alignment_error"] for p in points if (p["env_steps"], p["rho"]) == (steps[0], 0.1)]
+    assert headline == pytest.approx(progress(tmp_path / "2")[0]["alignment_error"], abs=1e-3)
+
+
+def test_every_random_stream_keeps_its_place() -> None:
+    """A new one goes to the end: results of earlier versions depend on the places of the others."""
+    places = {name: sequence.spawn_key for name, sequence in train.seed_sequences(0).items()}
+    names = ("networks", "environments", "actions", "warm_up", "algorithm", "critic", "evaluation", "diagnostics")
+    assert places == {name: (place,) for place, name in enumerate(names)}
 
 
 def test_the_linear_schedule_scales_learning_rates_down_to_the_last_update(tmp_path: Path) -> None:
@@ -177,7 +198,7 @@ def test_replays_that_cannot_be_are_refused(
 REFUSED = {
     "algorithm=trop env=hopper": "algorithm=trop: unknown; did you mean trpo?",
     "algorithm=trpo env=hoper": "env=hoper: unknown; did you mean hopper?",
-    "env=hopper": "algorithm: must be given; choose one of adam_pg",
+    "env=hopper": "algorithm: must be given; choose one of acktr",
     "algorithm=trpo": "env: must be given; choose one of ant",
     "algorithm=trpo env=gym": "env.id: must be given",
     "algorithm=trpo env=gym env.id=Walker-v9": "env.id=Walker-v9: no such task",

@@ -3,6 +3,7 @@
     manifest.json        what was run: configuration, identity, machine, state     manifest.py, identity.py
     progress.parquet     one row per update                                        tables.py
     episodes.parquet     one row per finished training episode
+    alignment.parquet    one row per damping of a snapshot of the alignment error
     evaluation.parquet   one row per evaluation episode
     checkpoint           what `evaluate.py` needs to play the policy                 checkpoint.py
     status.json          how it ended, written last                                manifest.py

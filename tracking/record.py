@@ -12,6 +12,7 @@ from tracking.tables import nan_counts, read_table
 
 PROGRESS = "progress.parquet"
 EPISODES = "episodes.parquet"
+ALIGNMENT = "alignment.parquet"
 EVALUATION = "evaluation.parquet"
 CHECKPOINT = "checkpoint"
 
@@ -28,6 +29,7 @@ class RunRecord:
     manifest: dict[str, Any] | None = None
     progress: pd.DataFrame | None = None
     episodes: pd.DataFrame | None = None
+    alignment: pd.DataFrame | None = None
     evaluation: pd.DataFrame | None = None
     nan_counts: dict[str, int] = field(default_factory=dict)  # progress column -> values that came out NaN
 
@@ -48,6 +50,7 @@ def load_run(run_dir: Path) -> RunRecord:
         manifest=manifest,
         progress=_read(progress),
         episodes=_read(run_dir / EPISODES),
+        alignment=_read(run_dir / ALIGNMENT),
         evaluation=_read(run_dir / EVALUATION),
         nan_counts=nan_counts(progress) if progress.is_file() else {},
     )

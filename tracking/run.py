@@ -19,7 +19,7 @@ from tracking.manifest import (
     write_manifest,
     write_status,
 )
-from tracking.record import CHECKPOINT, EPISODES, EVALUATION, PROGRESS
+from tracking.record import ALIGNMENT, CHECKPOINT, EPISODES, EVALUATION, PROGRESS
 from tracking.tables import Table
 from tracking.wandb_tracker import TrackerConfig, WandbTracker
 
@@ -41,6 +41,16 @@ EPISODE_COLUMNS: dict[str, type] = {
     "episode_length": int,
     "env_index": int,
 }
+ALIGNMENT_COLUMNS: dict[str, type] = {
+    "env_steps": int,
+    "rho": float,
+    "damping": float,
+    "rho_own": float,
+    "alignment_error": float,
+    "outcome": str,
+    "residual": float,
+    "iterations": int,
+}
 EVALUATION_COLUMNS: dict[str, type] = {"mode": str, "episode_return": float, "episode_length": int}
 
 
@@ -51,8 +61,9 @@ class IdentityMismatch(RuntimeError):
 class Run:
     """A run directory held for writing; use it as a context manager, which releases its lock.
 
-    After `open`, a run that is `finished` already takes nothing but `write_status`. Otherwise: `log` and
-    `log_episodes` as training goes, `flush` now and then, and one of `finish`, `fail` and `stopped` to end.
+    After `open`, a run that is `finished` already takes nothing but `write_status`. Otherwise: `log`,
+    `log_episodes` and `log_alignment` as training goes, `flush` now and then, and one of `finish`, `fail` and
+    `stopped` to end.
     """
 
     def __init__(self, run_dir: Path, manifest: dict[str, Any], descriptor: int) -> None:
@@ -62,6 +73,7 @@ class Run:
         self._tracker: WandbTracker | None = None
         self._progress = Table(run_dir / PROGRESS, PROGRESS_COLUMNS)
         self._episodes = Table(run_dir / EPISODES, EPISODE_COLUMNS)
+        self._alignment = Table(run_dir / ALIGNMENT, ALIGNMENT_COLUMNS)
 
     @classmethod
     def open(
@@ -122,6 +134,11 @@ class Run:
         for row in rows:
             self._episodes.append(row)
 
+    def log_alignment(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take the rows of a snapshot, one per damping; a run without any has no such table."""
+        for row in rows:
+            self._alignment.append(row)
+
     def flush(self, state: Any | None) -> None:
         """Bring the tables up to date on disk, then the checkpoint if a state is given.
 
@@ -129,6 +146,8 @@ class Run:
         """
         self._progress.flush()
         self._episodes.flush()
+        if len(self._alignment):
+            self._alignment.flush()
         if state is not None:
             checkpoint.save(self.run_dir / CHECKPOINT, state)
 
@@ -212,6 +231,6 @@ def _past(manifest: Mapping[str, Any]) -> str:
 
 def _clear(run_dir: Path) -> None:
     """Remove what an unfinished run left, the status first: it must never claim what is no longer there."""
-    for name in (STATUS, EVALUATION, CHECKPOINT, PROGRESS, EPISODES):
+    for name in (STATUS, EVALUATION, CHECKPOINT, PROGRESS, EPISODES, ALIGNMENT):
         (run_dir / name).unlink(missing_ok=True)
     remove_leftovers(run_dir)

@@ -38,6 +38,8 @@ LATEX = {
     "⌊": r"$\lfloor$",
     "⌋": r"$\rfloor$",
     "δ": r"$\delta$",
+    "λ": r"$\lambda$",
+    "ρ": r"$\rho$",
     "σ": r"$\sigma$",
     "τ": r"$\tau$",
     "₁": r"$_1$",

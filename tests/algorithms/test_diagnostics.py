@@ -1,20 +1,42 @@
 """KPIs against dense truth, exact cases and the degenerate updates."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+import train
 from algorithms.algorithm import Outcome, Update
-from algorithms.diagnostics import DiagnosticsConfig, alignment_error, measure, trace_estimate
+from algorithms.batch import Batch
+from algorithms.diagnostics import (
+    RHOS,
+    DiagnosticsConfig,
+    Row,
+    TraceEstimate,
+    alignment_curve,
+    alignment_error,
+    measure,
+    trace_estimate,
+)
 from algorithms.fisher.distributions import Distribution
 from algorithms.fisher.parameters import assign, flatten
 from algorithms.surrogate import Surrogate
 from tests.algorithms.problems import DISTRIBUTIONS, dense_fisher, make_policy, make_problem
+from tests.settings import compose
 
 both = pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda d: type(d).__name__)
 CONFIG = DiagnosticsConfig(interval=1, states=24, rho=0.1, tolerance=1e-12, max_iterations=1000)
 STEPPED = Update(Outcome.STEPPED, damping=0.3)
+
+
+def measured(problem: Surrogate, update: Update = STEPPED, config: DiagnosticsConfig = CONFIG, index: int = 0) -> Row:
+    return measure(problem, update, config, index, np.random.default_rng(0))
+
+
+def curve(problem: Surrogate, update: Update = STEPPED, config: DiagnosticsConfig = CONFIG) -> list[Row]:
+    return alignment_curve(problem, update, config, np.random.default_rng(0))
 
 
 def damped(problem: Surrogate, rho: float = 0.1) -> torch.Tensor:
@@ -29,7 +51,7 @@ def test_a_step_along_the_natural_gradient_of_a_dense_solve_has_alignment_error_
     natural = torch.linalg.solve(damped(problem), problem.gradient)
     for sign, expected in ((1e-4, 0.0), (-1e-4, 2.0)):
         assign(policy, problem.theta + sign * natural)
-        assert measure(problem, STEPPED, CONFIG, 0)["alignment_error"] == pytest.approx(expected, abs=1e-9)
+        assert measured(problem)["alignment_error"] == pytest.approx(expected, abs=1e-9)
 
 
 @both
@@ -42,9 +64,81 @@ def test_alignment_error_equals_its_definition_for_any_step(distribution: Distri
         change = torch.randn(len(g), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         cosine = (change @ g @ natural) / ((change @ g @ change) * (natural @ g @ natural)).sqrt()
         assign(policy, problem.theta + 1e-3 * change)
-        row = measure(problem, STEPPED, CONFIG, 0)
+        row = measured(problem)
         assert row["alignment_error"] == pytest.approx(1 - float(cosine), abs=1e-7)
         assert row["alignment_outcome"] == "converged"
+
+
+@both
+def test_the_curve_of_a_step_along_one_natural_gradient_is_0_at_its_damping_alone(distribution: Distribution) -> None:
+    """Against dense solves at every damping, where the curve is 0 and where it is not."""
+    policy = make_policy(distribution)
+    problem = make_problem(policy)
+    metrics = {rho: damped(problem, rho) for rho in RHOS}
+    naturals = {rho: torch.linalg.solve(g, problem.gradient) for rho, g in metrics.items()}
+    for own in RHOS:
+        assign(policy, problem.theta + 1e-3 * naturals[own])
+        for row, (rho, g), n in zip(curve(problem), metrics.items(), naturals.values(), strict=True):
+            cosine = (naturals[own] @ g @ n) / ((naturals[own] @ g @ naturals[own]) * (n @ g @ n)).sqrt()
+            assert row["rho"] == rho
+            assert row["alignment_error"] == pytest.approx(1 - float(cosine), abs=1e-8)
+            assert (rho == own) == (row["alignment_error"] < 1e-8)  # type: ignore[operator]
+            assert row["outcome"] == "converged"
+
+
+@both
+def test_the_curve_holds_the_alignment_error_that_is_measured_between_snapshots(distribution: Distribution) -> None:
+    policy = make_policy(distribution)
+    problem = make_problem(policy)
+    assign(policy, problem.theta + 0.05)
+    row = measured(problem)
+    [point] = [point for point in curve(problem) if point["rho"] == row["alignment_rho"]]
+    assert point["alignment_error"] == pytest.approx(row["alignment_error"], abs=1e-9)
+    assert (point["damping"], point["rho_own"]) == (row["alignment_damping"], row["rho_own"])
+
+
+def test_snapshots_are_solved_more_closely_than_the_alignment_error_between_them() -> None:
+    problem = make_problem(make_policy(DISTRIBUTIONS[0]))
+    config = DiagnosticsConfig(interval=1, states=24)
+    assert 1e-3 < measured(problem, config=config)["alignment_residual"] <= 1e-2  # type: ignore[operator]
+    assert all(point["residual"] <= 1e-3 for point in curve(problem, config=config))  # type: ignore[operator]
+
+
+def test_the_curve_counts_what_a_capped_solve_took() -> None:
+    problem = make_problem(make_policy(DISTRIBUTIONS[0]))
+    points = curve(problem, config=replace(CONFIG, max_iterations=3))
+    assert {(point["outcome"], point["iterations"]) for point in points} == {("capped", 3)}
+    residuals = [point["residual"] for point in points]
+    assert residuals == sorted(residuals)  # type: ignore[type-var]
+    assert 0 < residuals[0] < residuals[-1]  # type: ignore[operator]
+
+
+def test_without_a_step_the_curve_has_solves_and_without_a_gradient_nothing() -> None:
+    problem = make_problem(make_policy(DISTRIBUTIONS[0]))
+    for point in curve(problem, Update(Outcome.REJECTED)):
+        assert point["alignment_error"] is None
+        assert point["rho_own"] is None
+        assert point["outcome"] == "converged"
+    problem = make_problem(make_policy(DISTRIBUTIONS[0]))
+    problem.batch.advantages.zero_()
+    assert curve(problem, Update(Outcome.ZERO_GRADIENT)) == [{"rho": rho} for rho in RHOS]
+
+
+def test_snapshots_are_spread_from_the_first_update_to_the_last() -> None:
+    def snapshots(number: int, updates: int) -> list[int]:
+        return sorted(DiagnosticsConfig(snapshots=number).snapshot_updates(updates))
+
+    assert snapshots(0, 100) == []
+    assert snapshots(1, 100) == [0]
+    assert snapshots(2, 100) == [0, 99]
+    assert snapshots(5, 101) == [0, 25, 50, 75, 100]
+    assert snapshots(5, 3) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("setting", "value"), [("trace_samples", 0), ("snapshots", -1), ("states", 0), ("rho", 0.0)])
+def test_impossible_settings_are_named(setting: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"^diagnostics\.{setting}={value}: must"):
+        DiagnosticsConfig(**{setting: value})  # type: ignore[arg-type]
 
 
 def test_alignment_error_does_not_depend_on_the_size_of_the_step_even_in_float32() -> None:
@@ -64,7 +158,7 @@ def test_divergence_trace_conditioning_and_own_damping_equal_dense_values(distri
     policy = make_policy(distribution)
     problem = make_problem(policy)
     assign(policy, problem.theta + 0.05)
-    row = measure(problem, STEPPED, CONFIG, 0)
+    row = measured(problem)
     eigenvalues = torch.linalg.eigvalsh(dense_fisher(problem))
     trace, largest = float(eigenvalues.sum()), float(eigenvalues[-1])
     damping = 0.1 * trace / len(problem.theta)
@@ -88,7 +182,7 @@ def test_quadratic_error_is_the_third_order_remainder(distribution: Distribution
     errors = []
     for size in (1e-3, 1e-4):
         assign(policy, problem.theta + size * v)
-        row = measure(problem, STEPPED, CONFIG, 0)
+        row = measured(problem)
         kl, model = row["kl"], 0.5 * size**2 * float(v @ dense_fisher(problem) @ v)
         assert isinstance(kl, float)
         assert row["quadratic_error"] == pytest.approx(abs(kl - model) / kl, rel=1e-5)
@@ -96,21 +190,85 @@ def test_quadratic_error_is_the_third_order_remainder(distribution: Distribution
     assert errors[0] / errors[1] == pytest.approx(10, rel=0.05)
 
 
-def test_states_of_the_trace_are_spread_evenly_and_halves_are_whole_environments() -> None:
+def estimate(problem: Surrogate, states: int, samples: int | None = None, seed: int = 0) -> TraceEstimate:
+    config = DiagnosticsConfig(states=states, trace_samples=samples)
+    return trace_estimate(problem, config, np.random.default_rng(seed))
+
+
+def test_states_of_the_trace_are_spread_evenly_and_environments_stay_whole() -> None:
     policy = make_policy(DISTRIBUTIONS[0])
     problem = make_problem(policy, n=40, num_envs=4)
     observations = problem.batch.observations.view(10, 4, 3)
     observations[:, :2] *= 3
-    estimate = trace_estimate(problem, states=20)
-    assert estimate.states == 20
-    per_half = [
-        torch.stack([dense_fisher(one_state(problem, t, n)).trace() for t in (0, 2, 4, 7, 9) for n in half])
-        for half in ((0, 1), (2, 3))
+    found = estimate(problem, states=20)
+    assert found.states == 20
+    per_env = [
+        torch.stack([dense_fisher(one_state(problem, t, n)).trace() for t in (0, 2, 4, 7, 9)]).mean() for n in range(4)
     ]
-    assert estimate.mean == pytest.approx(float(torch.cat(per_half).mean()), rel=1e-10)
-    assert estimate.standard_error == pytest.approx(float(torch.cat(per_half).std() / math.sqrt(20)), rel=1e-10)
-    assert estimate.split == pytest.approx(math.log(per_half[0].mean() / per_half[1].mean()), rel=1e-10)
-    assert trace_estimate(make_problem(policy, n=8, num_envs=1), 4).split is None
+    assert found.mean == pytest.approx(float(torch.stack(per_env).mean()), rel=1e-10)
+    assert found.standard_error == pytest.approx(float(torch.stack(per_env).std() / 2), rel=1e-10)
+    ratio = float((per_env[0] + per_env[1]) / (per_env[2] + per_env[3]))
+    assert found.split == pytest.approx(math.log(ratio), rel=1e-10)
+
+
+def test_one_environment_alone_says_nothing_of_the_sampling_error() -> None:
+    found = estimate(make_problem(make_policy(DISTRIBUTIONS[0]), n=8, num_envs=1), states=4)
+    assert (found.standard_error, found.split) == (None, None)
+    assert found.mean > 0
+
+
+REPEATS, ENVS, TIMES = 200, 16, 8
+
+
+def stated_over_spread(estimates: list[TraceEstimate]) -> float:
+    """Root mean square of the stated standard errors, over the standard deviation of what they are stated of."""
+    errors = [e.standard_error for e in estimates if e.standard_error is not None]
+    return float(np.sqrt(np.mean(np.square(errors))) / np.std([e.mean for e in estimates], ddof=1))
+
+
+@pytest.mark.parametrize("samples", [None, 1, 4], ids=lambda samples: f"{samples or 'no'} samples")
+@pytest.mark.parametrize("alike", [False, True], ids=["independent states", "states alike within an environment"])
+@both
+def test_the_stated_error_of_the_trace_is_its_spread_over_200_repeats(
+    distribution: Distribution, alike: bool, samples: int | None
+) -> None:
+    """Every repeat draws states from one population, and actions, anew; 200 repeats give the spread to 5 %."""
+    policy = make_policy(distribution)
+    population = torch.from_numpy(1.5 * np.random.default_rng(5).standard_normal((500, 3)))
+    rng = np.random.default_rng(6)
+    found = []
+    for repeat in range(REPEATS):
+        problem = make_problem(policy, n=ENVS * TIMES, num_envs=ENVS)
+        drawn = rng.integers(500, size=ENVS if alike else (TIMES, ENVS))
+        problem.batch.observations.view(TIMES, ENVS, 3)[:] = population[torch.from_numpy(drawn)]
+        found.append(estimate(problem, ENVS * TIMES, samples, seed=repeat))
+    assert stated_over_spread(found) == pytest.approx(1, abs=0.15)
+    # Two traces that differ by sampling alone differ by the noise floor of sigma_tau, docs/diagnostics.md.
+    floor = math.sqrt(0.5) * float(np.std([e.split for e in found if e.split is not None], ddof=1))
+    difference = math.sqrt(2) * float(np.std(np.log([e.mean for e in found]), ddof=1))
+    assert floor == pytest.approx(difference, rel=0.2)
+
+
+def test_the_stated_error_of_the_trace_holds_on_real_rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 batches of Hopper by one policy. States follow each other: an error that ignores it is half of this."""
+    learner = train.build(compose("algorithm=npg", "env=hopper", "seed=1"))
+    policy, collector = learner.policy, learner.collector
+    monkeypatch.setattr(collector.observation_normaliser, "update", lambda _: None)
+    found = []
+    for batch in range(70):
+        observations = collector.collect(policy.act, policy.distribution.noise, 32).observations.reshape(32 * 16, -1)
+        nothing = torch.zeros(len(observations))
+        problem = Surrogate(policy, Batch(torch.from_numpy(observations), nothing, nothing, nothing, nothing, 16))
+        if batch >= 10:  # the first ones all lie in first episodes
+            found.append(estimate(problem, states=512))
+    assert stated_over_spread(found) == pytest.approx(1, abs=0.3)
+
+
+def test_sampled_actions_give_another_trace_and_draw_from_the_given_stream() -> None:
+    problem = make_problem(make_policy(DISTRIBUTIONS[0]))
+    exact, one, again, other = (estimate(problem, 24, *args).mean for args in ((None,), (1, 0), (1, 0), (1, 1)))
+    assert one == again
+    assert len({exact, one, other}) == 3
 
 
 def one_state(problem: Surrogate, t: int, n: int) -> Surrogate:
@@ -124,7 +282,7 @@ def one_state(problem: Surrogate, t: int, n: int) -> Surrogate:
 )
 def test_updates_that_did_not_step_have_kl_0_and_no_errors(outcome: Outcome) -> None:
     problem = make_problem(make_policy(DISTRIBUTIONS[0]))
-    row = measure(problem, Update(outcome), CONFIG, 0)
+    row = measured(problem, Update(outcome))
     assert (row["kl"], row["alignment_error"], row["quadratic_error"]) == (0.0, None, None)
     assert row["step_accepted"] is (outcome is not Outcome.REJECTED)
     assert isinstance(row["fisher_trace"], float)
@@ -133,7 +291,7 @@ def test_updates_that_did_not_step_have_kl_0_and_no_errors(outcome: Outcome) -> 
 def test_a_zero_gradient_has_no_natural_gradient_to_compare_with() -> None:
     problem = make_problem(make_policy(DISTRIBUTIONS[0]))
     problem.batch.advantages.zero_()
-    row = measure(problem, Update(Outcome.ZERO_GRADIENT), CONFIG, 0)
+    row = measured(problem, Update(Outcome.ZERO_GRADIENT))
     assert row["alignment_error"] is None
     assert row["gradient_norm"] == 0.0
 
@@ -142,7 +300,7 @@ def test_steps_below_the_smallest_divergence_have_no_quadratic_error() -> None:
     policy = make_policy(DISTRIBUTIONS[0])
     problem = make_problem(policy)
     assign(policy, problem.theta + 1e-9)
-    row = measure(problem, STEPPED, CONFIG, 0)
+    row = measured(problem)
     assert isinstance(row["kl"], float)
     assert 0 < row["kl"] < 1e-12
     assert row["quadratic_error"] is None
@@ -155,7 +313,7 @@ def test_the_divergence_of_a_float32_policy_agrees_with_float64_networks(distrib
     v = torch.randn(len(problem.theta), generator=torch.Generator().manual_seed(0))
     for size in (1e-1, 1e-3):
         assign(policy, problem.theta + size * v)
-        row = measure(problem, STEPPED, DiagnosticsConfig(), 1)
+        row = measured(problem, config=DiagnosticsConfig(), index=1)
         assert row["kl"] == pytest.approx(problem.evaluate(flatten(policy))[1], rel=1e-6 / size)
 
 
@@ -163,7 +321,7 @@ def test_nan_parameters_are_measured_as_nan() -> None:
     policy = make_policy(DISTRIBUTIONS[0])
     problem = make_problem(policy)
     assign(policy, problem.theta * math.nan)
-    row = measure(problem, STEPPED, CONFIG, 0)
+    row = measured(problem)
     for column in ("kl", "alignment_error", "quadratic_error", "step_norm"):
         assert isinstance(row[column], float), column
         assert math.isnan(row[column]), column  # type: ignore[arg-type]
@@ -175,8 +333,8 @@ def test_between_measurements_the_geometry_is_null_and_measuring_changes_nothing
     assign(policy, problem.theta + 0.05)
     before = flatten(policy)
     config = DiagnosticsConfig(interval=6, trace_interval=2)
-    measured = [measure(problem, STEPPED, config, i) for i in range(7)]
-    assert [row["alignment_error"] is not None for row in measured] == [i in (0, 6) for i in range(7)]
-    assert [row["fisher_trace"] is not None for row in measured] == [i in (0, 2, 4, 6) for i in range(7)]
-    assert len({row["kl"] for row in measured}) == 1
+    rows = [measured(problem, config=config, index=i) for i in range(7)]
+    assert [row["alignment_error"] is not None for row in rows] == [i in (0, 6) for i in range(7)]
+    assert [row["fisher_trace"] is not None for row in rows] == [i in (0, 2, 4, 6) for i in range(7)]
+    assert len({row["kl"] for row in rows}) == 1
     assert torch.equal(flatten(policy), before)

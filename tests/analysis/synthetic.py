@@ -16,6 +16,7 @@ ALGORITHMS = {
     "ppo": (0.85, 1.5, 0.011, 0.42, 52.0),
     "acktr": (0.8, 1.8, 0.016, 0.33, 48.0),
 }
+RHOS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 TOPS = {
     "halfcheetah": (-280, 3200),
     "hopper": (18, 2200),
@@ -37,6 +38,7 @@ def write_suite(
     total_steps: int,
     batch: int = 2048,
     interval: int = 10,
+    snapshots: int = 0,
 ) -> Path:
     """Write results/synthetic with every cell finished; returns the suite's directory."""
     suite_dir = root / "results" / "synthetic"
@@ -47,6 +49,8 @@ def write_suite(
                 run_dir = suite_dir / "runs" / env / variant / f"seed-{seed}"
                 rng = np.random.default_rng([seed, len(env), len(variant), ord(variant[0])])
                 write_run(run_dir, env, variant, seed, total_steps, batch, interval, rng)
+                if snapshots:
+                    write_alignment(run_dir, variant, total_steps, snapshots, rng)
                 cells.append(
                     {
                         "env": env,
@@ -121,6 +125,27 @@ def write_run(
     }
     pq.write_table(pa.table(evaluation), run_dir / "evaluation.parquet")
     write_state(run_dir, "finished", None, int(steps[-1]), float(score[-1]))
+
+
+def write_alignment(run_dir: Path, variant: str, total_steps: int, snapshots: int, rng: np.random.Generator) -> None:
+    """Alignment errors of a run that rise as the damping falls below the algorithm's own, as real ones do."""
+    alignment = ALGORITHMS.get(variant, (0.7, 1.2, 0.008, 0.5, 50.0))[3]
+    damped = variant in ("npg", "trpo", "acktr")
+    steps = np.repeat(np.linspace(0, total_steps, snapshots), len(RHOS)).round().astype(int)
+    rho = np.tile(RHOS, snapshots)
+    rho_own = 0.9 * np.exp(0.2 * rng.standard_normal()) * (1 + (variant == "acktr"))
+    error = alignment + 0.15 * np.log10(0.1 / rho) * (1 if damped else 0.5) + 0.03 * rng.standard_normal()
+    rows = {
+        "env_steps": steps,
+        "rho": rho,
+        "damping": rho * 0.05,
+        "rho_own": pa.array(np.full(len(rho), rho_own), mask=np.full(len(rho), not damped)),
+        "alignment_error": np.clip(error + 0.01 * rng.standard_normal(len(rho)), 0, 2),
+        "outcome": np.where(rho < 0.002, "capped", "converged"),
+        "residual": np.full(len(rho), 1e-3),
+        "iterations": (20 / np.sqrt(rho)).astype(int),
+    }
+    pq.write_table(pa.table(rows), run_dir / "alignment.parquet")
 
 
 def write_progress(run_dir: Path, columns: dict[str, tuple[Any, Any]]) -> None:

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from analysis.geometry import (
     run_counts,
     run_geometry,
     trace_stability,
+    trace_summary,
 )
 
 NAN = float("nan")
@@ -86,6 +89,42 @@ def test_pure_sampling_noise_sits_on_its_floor() -> None:
     floor = noise_floor(np.log(halves[:, 0] / halves[:, 1]))
     assert floor == pytest.approx(0.05, rel=0.03)
     assert sigma == pytest.approx(floor, rel=0.03)
+
+
+def test_drift_of_a_known_size_is_what_sigma_has_above_its_floor() -> None:
+    """log τ drifts by a random walk of 0.02 per update and is measured with 5 % noise in each half: variances add."""
+    rng = np.random.default_rng(0)
+    drift = np.cumsum(rng.normal(0, 0.02, 20_000))
+    halves = 50 * np.exp(drift[:, None] + rng.normal(0, 0.05, (20_000, 2)))
+    trace, split = column(list(halves.mean(axis=1))), column(list(np.log(halves[:, 0] / halves[:, 1])))
+    summary = trace_summary(every(2_000, 20_000), trace, split)
+    sigma, floor = summary["trace_stability"], summary["trace_noise_floor"]
+    assert sigma is not None
+    assert floor is not None
+    assert summary["trace_lag"] == 20_000
+    assert np.sqrt(sigma**2 - floor**2) == pytest.approx(0.02 * np.sqrt(10), rel=0.1)
+
+
+def test_the_number_of_measurements_per_lag_does_not_matter() -> None:
+    """The same run measured at every update, every second, every fifth and every tenth: σ_τ belongs to the lag."""
+    walk = np.cumsum(np.random.default_rng(0).normal(0, 0.02, 20_000))
+    steps = every(2_000, 20_000)
+    sigmas = [trace_stability(steps[::k], walk[::k])[0] for k in (1, 2, 5, 10)]
+    assert sigmas == pytest.approx([0.02 * np.sqrt(10)] * 4, rel=0.1)
+
+
+def test_traces_that_have_no_logarithm_are_left_out() -> None:
+    """Measured as 0 or NaN, or not measured: the pairs are made of the others."""
+    values: list[float | None] = [math.e ** (k % 3) for k in range(40)]
+    odd = {5: 0.0, 11: NAN, 17: None}
+    broken = [odd.get(k, value) for k, value in enumerate(values)]
+    kept = [k for k in range(40) if k not in odd]
+    steps = every(2_000, 40)
+    summary = trace_summary(steps, column(broken), column([0.1, None, NAN, 0.3]))
+    sigma, lag = trace_stability(steps[kept], np.array([k % 3 for k in kept], dtype=np.float64))
+    assert (summary["trace_stability"], summary["trace_lag"]) == (sigma, lag)
+    assert summary["trace"] == pytest.approx(math.exp(np.mean([k % 3 for k in kept])))
+    assert summary["trace_noise_floor"] == pytest.approx(np.sqrt(0.5) * np.std([0.1, 0.3], ddof=1))
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from tests.settings import run
 # Every algorithm, and every step rule: whatever can add a column.
 VARIANTS: dict[str, tuple[str, ...]] = {name: (f"algorithm={name}",) for name in find_algorithms()}
 VARIANTS |= {f"npg_{rule}": ("algorithm=npg", f"step_rule={rule}") for rule in STEP_RULES}
-TABLES = ("progress", "episodes", "evaluation")
+TABLES = ("progress", "alignment", "episodes", "evaluation")
 UPDATES = 4
 MEASURED = {"### Fisher trace": (0, 2, 3), "### Geometry": (0, 3)}  # updates, by the intervals below
-INTERVALS = ("diagnostics.interval=3", "diagnostics.trace_interval=2")
+INTERVALS = ("diagnostics.interval=3", "diagnostics.trace_interval=2", "diagnostics.snapshots=2")
 
 Runs = dict[str, dict[str, pa.Table]]
 
@@ -78,7 +78,8 @@ def test_what_the_page_says_of_added_columns_holds(runs: Runs) -> None:
     pairs = {v for v in runs if v.startswith("npg") or v in ("adam_pg", "trpo")}
     writers = {
         "`direction=natural`": {v for v in pairs if v != "adam_pg"},
-        "every step rule": pairs,
+        "every step rule, `acktr`": pairs | {"acktr"},
+        "`critic=kfac`": {"acktr"},
         "`step_rule=line_search`": {"trpo", "npg_line_search"},
     }
     for column, cells in documented("### What an algorithm adds", 3).items():

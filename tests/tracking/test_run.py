@@ -20,6 +20,7 @@ from tracking.lock import RunLocked
 from tracking.manifest import write_status
 from tracking.record import load_run
 from tracking.run import IdentityMismatch, Run
+from tracking.tables import read_arrow
 
 CONFIG = {"seed": 0, "total_steps": 300}
 FILES = {"manifest.json", "progress.parquet", "episodes.parquet", "lock"}
@@ -110,6 +111,30 @@ def test_tables_are_there_from_the_start_even_if_no_episode_ends(tmp_path: Path)
     assert record.episodes is not None
     assert list(record.episodes) == ["env_steps", "episode_return", "episode_length", "env_index"]
     assert len(record.episodes) == 0
+
+
+def test_a_table_of_snapshots_is_there_from_the_first_one_on(tmp_path: Path) -> None:
+    snapshot = [
+        {"env_steps": 100, "rho": rho, "alignment_error": error} for rho, error in ((1.0, math.nan), (0.1, None))
+    ]
+    with open_run(tmp_path) as run:
+        run.log(row(1))
+        run.log_alignment([])
+        run.flush(None)
+        assert load_run(tmp_path).alignment is None
+        run.log_alignment(snapshot)
+        run.stopped()
+    assert names(tmp_path) == FILES | {"alignment.parquet"}
+    alignment = load_run(tmp_path).alignment
+    assert alignment is not None
+    assert list(alignment) == [
+        "env_steps", "rho", "damping", "rho_own", "alignment_error", "outcome", "residual", "iterations",
+    ]  # fmt: skip
+    assert alignment["rho"].tolist() == [1.0, 0.1]
+    column = read_arrow(tmp_path / "alignment.parquet")["alignment_error"]
+    assert (column.null_count, math.isnan(column[0].as_py())) == (1, True)
+    with open_run(tmp_path):
+        assert names(tmp_path) == FILES  # it starts again
 
 
 @pytest.mark.parametrize("run_dir", ["file/below", "file"])
