@@ -10,6 +10,7 @@ import yaml
 from pipeline.suites import Cell
 from tracking.identity import REPOSITORY, identify
 
+_FOUND_BY_NAME = {"critic": "algorithms/critic_{}.py", "fisher": "algorithms/fisher/{}.py"}  # beside algorithms
 _SHAPELESS_GROUPS = ("suite", "tracker")  # conf/ groups that cannot shape a result
 
 
@@ -27,12 +28,16 @@ def fingerprint(cell: Cell, root: Path = REPOSITORY) -> str:
         chosen = group / f"{choices.get(group.name)}.yaml"
         for file in [chosen] if chosen.is_file() else sorted(group.glob("*.yaml")):
             conf.update(f"{file.relative_to(root)} {_values(file)}\n".encode())
-    return f"{_code(cell.algorithm, root)[:12]}-{conf.hexdigest()[:12]}"
+    code = [f"algorithms/{cell.algorithm}.py"]
+    for kind, pattern in _FOUND_BY_NAME.items():
+        names = [choices[kind]] if kind in choices else sorted(p.stem for p in (root / "conf" / kind).glob("*.yaml"))
+        code += [pattern.format(name) for name in names if (root / pattern.format(name)).is_file()]
+    return f"{_code(tuple(code), root)[:12]}-{conf.hexdigest()[:12]}"
 
 
 @cache
-def _code(algorithm: str, root: Path) -> str:
-    return identify({}, ["train.py", f"algorithms/{algorithm}.py"], "cpu", root).hash
+def _code(files: tuple[str, ...], root: Path) -> str:
+    return identify({}, ["train.py", *files], "cpu", root).hash
 
 
 @cache

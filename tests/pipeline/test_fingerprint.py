@@ -5,7 +5,7 @@ import pytest
 from pipeline.fingerprint import _code, _values, fingerprint
 from pipeline.suites import Cell
 
-CELL = Cell("hopper", "trpo", "trpo", 0, ("algorithm=trpo", "env=hopper", "seed=0"), "results/x")
+CELL = Cell("hopper", "trpo", "trpo", 0, ("algorithm=trpo", "env=hopper", "seed=0", "critic=plain"), "results/x")
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,11 @@ CELL = Cell("hopper", "trpo", "trpo", 0, ("algorithm=trpo", "env=hopper", "seed=
         ("conf/algorithm/trpo.yaml", "clip: 0.2", True),
         ("conf/env/hopper.yaml", "gamma: 0.9", True),
         ("conf/config.yaml", "gamma: 0.9", True),
+        ("algorithms/critic_plain.py", "step = 2", True),
+        ("conf/critic/plain.yaml", "epochs: 2", True),
+        ("algorithms/fisher/kfac.py", "step = 2", True),  # the cell chooses no fisher, so any may be its own
+        ("algorithms/critic_kfac.py", "step = 2", False),
+        ("conf/critic/kfac.yaml", "epochs: 2", False),
         ("algorithms/trpo.py", "# a comment", False),
         ("conf/algorithm/trpo.yaml", "# a comment", False),
         ("algorithms/adam_pg.py", "step = 2", False),
