@@ -91,6 +91,9 @@ class RunConfig:
                 f"{setting}={getattr(self, setting)}: algorithm={self.algorithm.name} is no pair of direction and "
                 "step rule and takes neither; leave it out, or choose adam_pg, npg or trpo"
             )
+        if self.direction != "natural" and (self.fisher.name, self.solver) != ("exact", self.fisher.solver):
+            setting = f"fisher={self.fisher.name}" if self.fisher.name != "exact" else f"solver={self.solver}"
+            raise ValueError(f"{setting}: nothing here reads it; it needs direction=natural, as npg and trpo have")
 
     def _check_device(self) -> None:
         try:

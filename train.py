@@ -231,7 +231,8 @@ def check(config: RunConfig) -> None:
 def training_modules(config: RunConfig) -> list[str]:
     """The files that shape this run's results, but for what they import."""
     files = ["train.py", f"algorithms/{config.algorithm.name}.py", f"algorithms/critic_{config.critic.name}.py"]
-    return [*files, f"algorithms/fisher/{config.fisher.name}.py"] if config.algorithm_class.is_pair else files
+    metrics = [config.fisher.name, config.fisher.preconditioner] if config.direction == "natural" else []
+    return [*files, *(f"algorithms/fisher/{name}.py" for name in metrics if name)]
 
 
 def start(composed: DictConfig) -> int:

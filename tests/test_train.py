@@ -12,7 +12,7 @@ import pytest
 import evaluate
 import train
 from envs.rollout import Collector
-from tests.settings import run
+from tests.settings import compose, run
 from tracking.tables import equal_tables
 
 POINTMASS = ("env=inverted_pendulum",)
@@ -228,6 +228,8 @@ REFUSED = {
     "algorithm=npg env=hopper fisher=mc fisher.samples=0": "fisher.samples=0: must be at least 1",
     "algorithm=npg env=hopper fisher.states=0": "fisher.states=0: must be at least 1",
     "algorithm=npg env=hopper fisher=kfac fisher.rank=5": "fisher.rank: no such setting",
+    "algorithm=acktr env=hopper fisher=diagonal": "fisher=diagonal: nothing here reads it; it needs direction=natural",
+    "algorithm=adam_pg env=hopper solver=cholesky": "solver=cholesky: nothing here reads it; it needs direction=nat",
     "algorithm=acktr env=hopper critic=magic": "critic=magic: unknown; ",
     "algorithm=acktr env=hopper direction=natural": "direction=natural: algorithm=acktr is no pair",
     "algorithm=npg env=hopper algorithm.damping=-1": "algorithm.damping=-1.0: must not be negative",
@@ -257,3 +259,18 @@ def test_impossible_settings_are_refused_in_one_line_before_anything_is_written(
     assert REFUSED[arguments] in message
     assert "\n" not in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found_by_name"),
+    [
+        ("algorithm=npg", ["npg", "critic_adam", "fisher/exact"]),
+        ("algorithm=npg fisher=mc fisher.preconditioner=kfac", ["npg", "critic_adam", "fisher/mc", "fisher/kfac"]),
+        ("algorithm=npg direction=adam", ["npg", "critic_adam"]),
+        ("algorithm=acktr", ["acktr", "critic_kfac"]),
+        ("algorithm=acktr critic=adam", ["acktr", "critic_adam"]),
+    ],
+)
+def test_the_identity_covers_every_file_that_is_found_by_name(arguments: str, found_by_name: list[str]) -> None:
+    config = compose(*arguments.split(), "env=hopper")
+    assert train.training_modules(config) == ["train.py", *(f"algorithms/{name}.py" for name in found_by_name)]
