@@ -43,7 +43,7 @@ class ACKTR(Algorithm):
         A, G <- running averages of E[a a^T], E[delta delta^T], delta from actions sampled from pi
         x <- F^-1 g,  F = diag over layers of A ⊗ G, damped;  2 I for log sigma
         theta <- theta + step(x)                     kfac_step.py: min(eta_max, sqrt(2 delta / x^T F x)), momentum
-        eta_max <- eta_max / 1.5 if D > 2 delta, min(1.5 eta_max, learning_rate) if D < delta / 2
+        eta_max <- eta_max / c if D > 2 delta, min(c eta_max, learning_rate) if D < delta / 2;  c: adaptation
 
     The last line is not in the paper but in its authors' code for continuous control: K-FAC underestimates the
     divergence D along its own natural gradient, and the more so the more deterministic the policy becomes.

@@ -52,13 +52,13 @@ class KFACCritic(Critic):
             losses.append(0.5 * error.square().mean())
             steps.append(step)
 
-        def mean(metric: str) -> float:
-            return sum(step.metrics.get(metric, 0.0) for step in steps) / len(steps)
+        def total(metric: str) -> float:
+            return sum(step.metrics.get(metric, 0.0) for step in steps)
 
         return {
             "critic_loss": float(torch.stack(losses).mean()),
-            "critic_step_size": mean("step_size"),
+            "critic_step_size": total("step_size") / len(steps),
             "critic_steps_failed": float(sum(step.change is None for step in steps)),
-            "critic_factor_jitters": mean("factor_jitters") * len(steps),
-            "critic_factors_skipped": mean("factors_skipped") * len(steps),
+            "critic_factor_jitters": total("factor_jitters"),
+            "critic_factors_skipped": total("factors_skipped"),
         }
