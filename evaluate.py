@@ -63,11 +63,11 @@ def replay(settings: ReplayConfig) -> list[dict[str, Any]]:
     envs = make(config.env, 1)
     sizes = spaces(envs)
     envs.close()
-    state = checkpoint.load(run_dir / CHECKPOINT)
+    learner = checkpoint.load(run_dir / CHECKPOINT)["state"]["learner"]
     policy = build_policy(config, sizes, torch.Generator())
-    policy.load_state_dict(state["policy"])
+    policy.load_state_dict(learner["policy"])
     normaliser = ObservationNormaliser(sizes.n_observations, config.rollout.normalise_observations, config.rollout.clip)
-    normaliser.load_state_dict(state["observation_normaliser"])
+    normaliser.load_state_dict(learner["collector"]["observation_normaliser"])
     torch.set_num_threads(config.threads)
     return evaluate(config.env, evaluation, policy.act, policy.distribution.noise, normaliser, seeds)
 

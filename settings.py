@@ -24,17 +24,21 @@ from tracking.wandb_tracker import TrackerConfig
 
 @dataclass
 class CheckpointConfig:
-    """When the files of a run are brought up to date.
+    """When tables and checkpoint are written; the end of the run and a SIGINT or SIGTERM write them too.
 
     Attributes:
-        interval: seconds between two writes of tables and checkpoint; the end of the run writes them too.
+        interval: seconds between two writes.
+        updates: updates between two writes, whatever the time; null: by time alone.
     """
 
     interval: float = 60.0
+    updates: int | None = None
 
     def __post_init__(self) -> None:
         if not self.interval > 0:
             raise ValueError(f"checkpoint.interval={self.interval}: must be above 0 seconds")
+        if self.updates is not None and self.updates < 1:
+            raise ValueError(f"checkpoint.updates={self.updates}: must be at least 1, or null for none")
 
 
 @dataclass
@@ -48,6 +52,7 @@ class RunConfig:
     tracker: TrackerConfig = MISSING
     seed: int = MISSING
     total_steps: int = MISSING
+    stop_after: int | None = MISSING
     run_dir: str = MISSING
     device: str = MISSING
     threads: int = MISSING
@@ -77,6 +82,8 @@ class RunConfig:
             raise ValueError(
                 f"total_steps={self.total_steps}: must be at least algorithm.batch_size={batch_size}, one update"
             )
+        if self.stop_after is not None and self.stop_after < 1:
+            raise ValueError(f"stop_after={self.stop_after}: must be at least 1 step, or null for the whole run")
         if self.learning_rate_schedule not in ("constant", "linear"):
             raise ValueError(
                 f"learning_rate_schedule={self.learning_rate_schedule}: unknown; choose one of constant, linear"
@@ -126,6 +133,14 @@ class RunConfig:
     def updates(self) -> int:
         """Number of updates; what is left of total_steps after the last whole batch is not sampled."""
         return int(self.total_steps // self.algorithm.batch_size)
+
+    @property
+    def updates_before_stop(self) -> int:
+        """Number of updates that `stop_after` lets the run make."""
+        if self.stop_after is None:
+            return self.updates
+        needed = -(-(self.stop_after - self.rollout.warmup_steps) // self.algorithm.batch_size)
+        return int(min(max(needed, 0), self.updates))
 
 
 def load_algorithm(name: str) -> type[Algorithm]:

@@ -2,21 +2,25 @@
 
     python train.py algorithm=trpo env=halfcheetah seed=0 total_steps=1000000
 
-Exit codes: 0 finished; 1 failed, with the reason in status.json; 2 settings refused before any compute; 3 run_dir
-holds a run of another identity; 4 another process holds run_dir; 130 and 143 stopped by SIGINT and SIGTERM.
+Exit codes: 0 finished, or stop_after reached; 1 failed, with the reason in status.json; 2 settings refused before any
+compute; 3 run_dir holds a run of another identity or format; 4 another process holds run_dir; 5 failed for want of disk
+or memory; 130 and 143 stopped by SIGINT and SIGTERM. After 1, 5, 130, 143 and any kill the same command goes on from
+the last checkpoint.
 """
 
 import logging
+import math
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import hydra
 import numpy as np
@@ -33,11 +37,15 @@ from algorithms.diagnostics import alignment_curve, measure
 from algorithms.policy import Policy, distribution_for
 from algorithms.surrogate import Surrogate
 from envs.rollout import Collector, Rollout, evaluate
+from envs.snapshot import unresumable
 from envs.tasks import Spaces, make, spaces
-from settings import RunConfig, refuse, typed
+from settings import CheckpointConfig, RunConfig, refuse, typed
+from tracking.checkpoint import FormatError
 from tracking.identity import identify
 from tracking.lock import RunLocked
 from tracking.run import IdentityMismatch, Run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -50,6 +58,24 @@ class Learner:
     algorithm: Algorithm
     evaluation_seeds: np.random.SeedSequence
     diagnostics_rng: np.random.Generator
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that shapes the updates to come."""
+        return {
+            "collector": self.collector.state_dict(),
+            "policy": self.policy.state_dict(),
+            "critic": self.critic.state_dict(),
+            "algorithm": self.algorithm.state_dict(),
+            "diagnostics_rng": self.diagnostics_rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        self.collector.load_state_dict(state["collector"])
+        self.policy.load_state_dict(state["policy"])
+        self.critic.load_state_dict(state["critic"])
+        self.algorithm.load_state_dict(state["algorithm"])
+        self.diagnostics_rng.bit_generator.state = state["diagnostics_rng"]
 
 
 def seed_sequences(seed: int) -> dict[str, np.random.SeedSequence]:
@@ -111,59 +137,82 @@ def to_batch(rollout: Rollout, critic: Critic, gamma: float, config: AdvantageCo
     )
 
 
-def train(config: RunConfig, run: Run) -> None:
+def train(config: RunConfig, run: Run, interrupt: "Interrupt") -> None:
     """All updates of one run: collect, update, measure, log, checkpoint; then evaluate and finish.
 
     Whatever goes wrong is recorded as the run's failure and raised again.
     """
-    env_steps = 0
+    env_steps, updates, wall_time = 0, 0, 0.0
     try:
         learner = build(config)
+        if run.state is not None:
+            learner.load_state_dict(run.state["learner"])
+            updates, wall_time = run.state["updates"], run.state["wall_time"]
         collector, policy, critic = learner.collector, learner.policy, learner.critic
+        env_steps = collector.episodes.env_steps
         batch_size, device = config.algorithm.batch_size, torch.device(config.device)
         diagnostics, rng = config.diagnostics, learner.diagnostics_rng
         snapshots = diagnostics.snapshot_updates(config.updates)
-        wall_time, flushed = 0.0, time.monotonic()
-        for i in progress(config):
-            lr_scale = 1.0 if config.learning_rate_schedule == "constant" else 1 - i / config.updates
+        is_resumable = resumable(config)
+        saved, save_time = time.monotonic(), None
 
+        def save() -> float:
+            """Bring the files up to date, in so many seconds; a state of no use to go on with only at the end."""
             start = time.perf_counter()
-            rollout = collector.collect(policy.act, policy.distribution.noise, batch_size // config.rollout.num_envs)
-            env_steps = collector.episodes.env_steps
-            collected = time.perf_counter()
+            state = {"learner": learner.state_dict(), "updates": updates, "wall_time": wall_time}
+            run.flush(state if is_resumable or updates == config.updates else None)
+            return time.perf_counter() - start
 
-            batch = to_batch(rollout, critic, config.env.gamma, config.advantage, device)
-            problem = Surrogate(policy, batch)
-            update = learner.algorithm.update(problem, lr_scale)
-            critic_metrics = critic.fit(batch, lr_scale)
-            updated = time.perf_counter()
+        for i in progress(config, updates):
+            with interrupt.deferred():
+                lr_scale = 1.0 if config.learning_rate_schedule == "constant" else 1 - i / config.updates
 
-            kpis = measure(problem, update, diagnostics, i, rng)
-            curve = alignment_curve(problem, update, diagnostics, rng) if i in snapshots else []
-            measured = time.perf_counter()
+                start = time.perf_counter()
+                rollout = collector.collect(
+                    policy.act, policy.distribution.noise, batch_size // config.rollout.num_envs
+                )
+                env_steps = collector.episodes.env_steps
+                collected = time.perf_counter()
 
-            wall_time += measured - start
-            row = (
-                {"env_steps": env_steps, "wall_time": wall_time, "episode_return": collector.episodes.score()}
-                | kpis
-                | critic_metrics
-                | {"learning_rate_scale": lr_scale}
-            )
-            timing = {
-                "rollout_time": collected - start,
-                "update_time": updated - collected,
-                "diagnostics_time": measured - updated,
-                "steps_per_second": batch_size / (measured - start),
-            }
-            if taken := update.metrics.keys() & (row.keys() | timing.keys()):
-                raise ValueError(f"{config.algorithm.name} logs {', '.join(taken)}, which every run has; rename it")
-            run.log(row | update.metrics | timing)
-            run.log_alignment({"env_steps": env_steps} | point for point in curve)
-            run.log_episodes(rollout.episodes)
-            if time.monotonic() - flushed >= config.checkpoint.interval:
-                run.flush(snapshot(learner))
-                flushed = time.monotonic()
-        run.flush(snapshot(learner))
+                batch = to_batch(rollout, critic, config.env.gamma, config.advantage, device)
+                problem = Surrogate(policy, batch)
+                update = learner.algorithm.update(problem, lr_scale)
+                critic_metrics = critic.fit(batch, lr_scale)
+                if not math.isfinite(critic_metrics["critic_loss"]):
+                    raise FloatingPointError(f"critic_loss is {critic_metrics['critic_loss']} in update {i + 1}")
+                updated = time.perf_counter()
+
+                kpis = measure(problem, update, diagnostics, i, rng)
+                curve = alignment_curve(problem, update, diagnostics, rng) if i in snapshots else []
+                measured = time.perf_counter()
+
+                updates, wall_time = i + 1, wall_time + measured - start
+                row = (
+                    {"env_steps": env_steps, "wall_time": wall_time, "episode_return": collector.episodes.score()}
+                    | kpis
+                    | critic_metrics
+                    | {"learning_rate_scale": lr_scale}
+                )
+                timing = {
+                    "rollout_time": collected - start,
+                    "update_time": updated - collected,
+                    "diagnostics_time": measured - updated,
+                    "checkpoint_time": save_time,  # of what was saved before this update
+                    "steps_per_second": batch_size / (measured - start),
+                }
+                if taken := update.metrics.keys() & (row.keys() | timing.keys()):
+                    raise ValueError(f"{config.algorithm.name} logs {', '.join(taken)}, which every run has; rename it")
+                run.log(row | update.metrics | timing)
+                run.log_alignment({"env_steps": env_steps} | point for point in curve)
+                run.log_episodes(rollout.episodes)
+                save_time = None
+                if interrupt.signal or is_due(config.checkpoint, updates, saved):
+                    save_time, saved = save(), time.monotonic()
+        save()
+        if updates < config.updates:
+            run.stopped()
+            print(f"stopped after {env_steps:,} steps, as stop_after asks; the same command without it goes on")
+            return
         evaluation = evaluate(
             config.env,
             config.evaluation,
@@ -173,11 +222,12 @@ def train(config: RunConfig, run: Run) -> None:
             learner.evaluation_seeds,
         )
         run.finish(collector.episodes.score(), env_steps, evaluation)
-    except (KeyboardInterrupt, Terminated):
+    except Interrupted as stop:
         run.stopped()
+        print(f"stopped by {stop.signal.name}; the same command goes on after update {updates}", file=sys.stderr)
         raise
     except Exception as error:
-        run.fail(f"{type(error).__name__}: {error}", env_steps)
+        run.fail(describe(error), env_steps)
         raise
     score = collector.episodes.score()
     print(
@@ -187,37 +237,81 @@ def train(config: RunConfig, run: Run) -> None:
     )
 
 
-def snapshot(learner: Learner) -> dict[str, Any]:
-    """What `evaluate.py` needs to play the policy again."""
-    return {
-        "policy": learner.policy.state_dict(),
-        "observation_normaliser": learner.collector.observation_normaliser.state_dict(),
-    }
+def resumable(config: RunConfig) -> bool:
+    """Whether the task's environments can be saved exactly; warns if not."""
+    reason = unresumable(config.env)
+    if reason is not None:
+        log.warning("%s: a run of it that is cut off starts again from its first step", reason)
+    return reason is None
 
 
-def progress(config: RunConfig) -> Iterator[int]:
-    """Update indices, shown as a bar on a terminal and as a line every tenth of the run otherwise."""
+def is_due(config: CheckpointConfig, updates: int, saved: float) -> bool:
+    """Whether files last written at `saved` (s, monotonic) are to be written again."""
+    by_count = config.updates is not None and updates % config.updates == 0
+    return by_count or time.monotonic() - saved >= config.interval
+
+
+def progress(config: RunConfig, done: int) -> Iterator[int]:
+    """Indices of the updates that remain, shown as a bar on a terminal and otherwise as a line per tenth of the run."""
     label = f"{config.env.name} {config.algorithm.name} seed {config.seed}"
     batch_size, updates = config.algorithm.batch_size, config.updates
     if sys.stderr.isatty():
-        bar = tqdm(total=updates * batch_size, desc=label, unit=" steps", unit_scale=True)
-        for i in range(updates):
+        bar = tqdm(initial=done * batch_size, total=updates * batch_size, desc=label, unit=" steps", unit_scale=True)
+        for i in range(done, config.updates_before_stop):
             yield i
             bar.update(batch_size)
         bar.close()
     else:
-        for i in range(updates):
+        for i in range(done, config.updates_before_stop):
             yield i
             if (i + 1) * 10 // updates > i * 10 // updates:
                 print(f"{label}: {(i + 1) * batch_size:,} of {config.total_steps:,} steps", file=sys.stderr, flush=True)
 
 
-class Terminated(BaseException):
-    """SIGTERM."""
+class Interrupted(BaseException):
+    """The user or the system asked the run to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = signal.Signals(number)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise Terminated
+class Interrupt:
+    """SIGINT and SIGTERM while it is entered: raised as `Interrupted`, but for the first in a block of `deferred`.
+
+    Attributes:
+        signal: the one that was received and waits for the end of such a block; 0: none.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._is_deferred = False
+
+    def __enter__(self) -> Self:
+        self._before = [signal.signal(number, self._receive) for number in self.SIGNALS]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in zip(self.SIGNALS, self._before, strict=True):
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if not self._is_deferred or self.signal:
+            raise Interrupted(number)
+        self.signal = number
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let a signal wait for the end of the block."""
+        self._is_deferred = True
+        try:
+            yield
+        finally:
+            self._is_deferred = False
+        if self.signal:
+            raise Interrupted(self.signal)
 
 
 def check(config: RunConfig) -> None:
@@ -254,7 +348,7 @@ def start(composed: DictConfig) -> int:
         )
     except (ValueError, OmegaConfBaseException) as error:
         return refuse(error)
-    except IdentityMismatch as error:
+    except (IdentityMismatch, FormatError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 3
     except RunLocked as error:
@@ -265,19 +359,29 @@ def start(composed: DictConfig) -> int:
             run.write_status()
             print(f"already finished; files in {run.run_dir}")
             return 0
-        signal.signal(signal.SIGTERM, _terminate)
         try:
-            train(config, run)
-        except KeyboardInterrupt:
-            return 130
-        except Terminated:
-            return 143
-        except Exception:
+            with Interrupt() as interrupt:
+                train(config, run, interrupt)
+        except Interrupted as stop:
+            return 128 + stop.signal
+        except Exception as error:
             traceback.print_exc()
-            return 1
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if not is_shortage(error):
+                return 1
+            advice = "make room, and the same command goes on from the last checkpoint"
+            print(f"train.py: {describe(error)}; {advice}", file=sys.stderr)
+            return 5
     return 0
+
+
+def describe(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def is_shortage(error: Exception) -> bool:
+    """Whether a run failed for want of disk or memory, or for a file that could not be written: no fault of its own."""
+    return isinstance(error, OSError | MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @hydra.main(config_path=str(Path(__file__).resolve().parent / "conf"), config_name="config", version_base="1.3")

@@ -59,18 +59,18 @@ class ACKTR(Algorithm):
         self.eta_max = config.learning_rate
 
     def update(self, problem: Surrogate, lr_scale: float) -> Update:
-        c, g = self.config, problem.gradient
+        g = problem.gradient
         if not torch.isfinite(g).all():
             return Update(Outcome.NON_FINITE)
         if not g.any():
             return Update(Outcome.ZERO_GRADIENT)
-        factors = kronecker_factors(problem.model, c.samples, self.rng)
+        factors = kronecker_factors(problem.model, self.config.samples, self.rng)
         step = self.step(problem.theta, g, self.eta_max * lr_scale, factors)
         if step.change is None:
-            return Update(Outcome(step.outcome.value), {**step.metrics}, c.damping)
+            return Update(Outcome(step.outcome.value), {**step.metrics}, step.damping)
         assign(self.policy, problem.theta + step.change)
         self._adapt(problem)
-        return Update(Outcome.STEPPED, {**step.metrics, "eta_max": self.eta_max}, c.damping)
+        return Update(Outcome.STEPPED, {**step.metrics, "eta_max": self.eta_max}, step.damping)
 
     def _adapt(self, problem: Surrogate) -> None:
         """Let eta_max follow the divergence of the step just made."""

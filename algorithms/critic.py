@@ -70,6 +70,15 @@ class Critic(ABC):
     def fit(self, batch: Batch, lr_scale: float) -> dict[str, float]:
         """Minimise the mean of (V(s) - target)^2 / 2; returns what it logs, the mean loss as `critic_loss` included."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that shapes future values and fits: a subclass adds its optimiser."""
+        return {"network": self.network.state_dict(), "rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        self.network.load_state_dict(state["network"])
+        self.rng.bit_generator.state = state["rng"]
+
     def minibatches(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         """Observations and targets, every epoch in a new order."""
         for _ in range(self.config.epochs):

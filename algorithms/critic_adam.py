@@ -28,3 +28,10 @@ class AdamCritic(Critic):
             self.optimiser.step()
             losses.append(loss.detach())
         return {"critic_loss": float(torch.stack(losses).mean())}
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"optimiser": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.optimiser.load_state_dict(state["optimiser"])

@@ -62,3 +62,10 @@ class KFACCritic(Critic):
             "critic_factor_jitters": total("factor_jitters"),
             "critic_factors_skipped": total("factors_skipped"),
         }
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"step": self.step.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.step.load_state_dict(state["step"])

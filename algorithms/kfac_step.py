@@ -22,7 +22,8 @@ class KFACConfig:
     Attributes:
         learning_rate: largest eta_max, before the schedule.
         delta: radius of the trust region.
-        damping: lambda of the factored Tikhonov damping.
+        damping: lambda_0 of the factored Tikhonov damping lambda = lambda_0 + rho tr(F) / d.
+        rho: its part in proportion to F, as `diagnostics.rho`.
         momentum: m of the momentum buffer.
         decay: of the running factors, per step.
         inverse_interval: steps between two factorisations; 1: at every step.
@@ -31,6 +32,7 @@ class KFACConfig:
     learning_rate: float = MISSING
     delta: float = MISSING
     damping: float = MISSING
+    rho: float = MISSING
     momentum: float = MISSING
     decay: float = MISSING
     inverse_interval: int = MISSING
@@ -40,8 +42,9 @@ class KFACConfig:
         for setting in ("learning_rate", "delta"):
             if not getattr(self, setting) > 0:
                 raise ValueError(f"{group}.{setting}={getattr(self, setting)}: must be above 0")
-        if not self.damping >= 0:
-            raise ValueError(f"{group}.damping={self.damping}: must not be negative")
+        for setting in ("damping", "rho"):
+            if not getattr(self, setting) >= 0:
+                raise ValueError(f"{group}.{setting}={getattr(self, setting)}: must not be negative")
         for setting in ("momentum", "decay"):
             if not 0 <= getattr(self, setting) < 1:
                 raise ValueError(f"{group}.{setting}={getattr(self, setting)}: must lie in [0, 1)")
@@ -51,17 +54,18 @@ class KFACConfig:
 
 @dataclass(frozen=True)
 class Step:
-    """The change of theta, or None and the reason, and what it logs."""
+    """The change of theta, or None and the reason, the lambda it was made with, and what it logs."""
 
     change: Tensor | None
     outcome: Outcome
+    damping: float | None
     metrics: dict[str, float] = field(default_factory=dict)
 
 
 class KFACStep:
     r"""One step up the gradient g in the metric of K-FAC (Wu et al. 2017, sections 3.1 and 3.2).
 
-        x <- F^-1 g                                  F: damped K-FAC of the running factors
+        x <- F^-1 g                     F: K-FAC of the running factors, damped by lambda_0 + rho tr(F) / d
         eta <- min(eta_max, sqrt(2 delta / x^T F x))
         Delta <- m Delta + (1 - m) eta x
         Delta <- Delta min(1, sqrt(2 delta / Delta^T F Delta))
@@ -95,27 +99,29 @@ class KFACStep:
         if due and self.running.factors:
             self.metric = KFAC(theta, self.running.factors, JITTERS)
         if self.metric is None:
-            return Step(None, Outcome.NON_FINITE, metrics)
-        natural = self.metric.inverse_product(g, c.damping)
+            return Step(None, Outcome.NON_FINITE, None, metrics)
+        damping = c.damping + c.rho * self.metric.trace() / self.metric.dim
+        natural = self.metric.inverse_product(g, damping)
         metrics["factor_jitters"] = float(self.metric.jitters_used) if due else 0.0
         if not natural.usable:
-            return Step(None, natural.outcome, metrics)
+            return Step(None, natural.outcome, damping, metrics)
 
         squared = float(natural.x.dot(g))
         if not (math.isfinite(squared) and squared > 0):
-            return Step(None, Outcome.NEGATIVE_CURVATURE if math.isfinite(squared) else Outcome.NON_FINITE, metrics)
+            outcome = Outcome.NEGATIVE_CURVATURE if math.isfinite(squared) else Outcome.NON_FINITE
+            return Step(None, outcome, damping, metrics)
         metrics["step_size"] = min(eta_max, math.sqrt(2 * c.delta / squared))
         change = (1 - c.momentum) * metrics["step_size"] * natural.x
         if self.momentum is not None:
             change = change + c.momentum * self.momentum
-        squared = float(change.dot(self.metric.damped_product(change, c.damping)))
+        squared = float(change.dot(self.metric.damped_product(change, damping)))
         if squared > 2 * c.delta:
             change = change * math.sqrt(2 * c.delta / squared)
         if not torch.isfinite(change).all():
-            return Step(None, Outcome.NON_FINITE, metrics)
+            return Step(None, Outcome.NON_FINITE, damping, metrics)
         self.momentum = change
         metrics["predicted_kl"] = min(0.5 * squared, c.delta)
-        return Step(change, natural.outcome, metrics)
+        return Step(change, natural.outcome, damping, metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """All that shapes later steps."""

@@ -1,5 +1,7 @@
 """Finished training episodes and the score they give a run: the return of the stochastic policy while it learns."""
 
+from typing import Any
+
 import numpy as np
 
 
@@ -49,3 +51,21 @@ class EpisodeLog:
             return None
         recent = len(self._ended_at) - int(np.searchsorted(self._ended_at, 0.9 * self.env_steps, side="right"))
         return float(np.mean(self._ended_return[-min(100, max(recent, len(self._returns))) :]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, for a checkpoint."""
+        return {
+            "env_steps": self.env_steps,
+            "returns": self._returns.copy(),
+            "lengths": self._lengths.copy(),
+            "ended_at": np.array(self._ended_at, dtype=np.int64),
+            "ended_return": np.array(self._ended_return, dtype=np.float64),
+            "unfinished_envs": self._unfinished_envs.copy(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        self.env_steps = state["env_steps"]
+        self._returns, self._lengths = state["returns"], state["lengths"]
+        self._ended_at, self._ended_return = state["ended_at"].tolist(), state["ended_return"].tolist()
+        self._unfinished_envs = state["unfinished_envs"]

@@ -91,3 +91,12 @@ class RewardNormaliser:
     def restart(self) -> None:
         """Forget unfinished sums: every environment was reset."""
         self.discounted = np.zeros_like(self.discounted)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, for a checkpoint."""
+        return {"moments": self.moments.state_dict(), "discounted": self.discounted}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        self.moments.load_state_dict(state["moments"])
+        self.discounted = state["discounted"]

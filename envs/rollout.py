@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
+from envs import snapshot
 from envs.episodes import EpisodeLog
 from envs.normalisers import ObservationNormaliser, RewardNormaliser
-from envs.tasks import EnvConfig, make, random_actions, spaces, to_action_space
+from envs.tasks import EnvConfig, check_simulation, make, random_actions, spaces, to_action_space
 
 Act = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 """(normalised observations (N, n), noise (N, ...) or None for the most likely action) -> actions (N, ...)."""
@@ -109,6 +110,7 @@ class Collector:
             observations.append(step[0].copy())
             rewards.append(step[1].copy())
             done.append(step[2] | step[3])
+        check_simulation()
         self.observation_normaliser.update(np.concatenate(observations))
         self.reward_normaliser.update(np.stack(rewards), np.stack(done))
         self.reward_normaliser.restart()
@@ -119,7 +121,7 @@ class Collector:
         """`length` steps of every environment; the normalisers are frozen meanwhile and updated at the end.
 
         Raises:
-            FloatingPointError: an environment returned an observation or reward that is not finite.
+            FloatingPointError: a simulation diverged, or an observation or reward is not finite.
         """
         noise = np.stack([draw_noise(rng, length) for rng in self.noise_streams], 1)
         raw, observations, actions, rewards, terminated, truncated = [], [], [], [], [], []
@@ -139,6 +141,7 @@ class Collector:
                     cut_off.append((t, n))
                     cut_off_observations.append(info["final_obs"][n])
             episodes += self.episodes.step(reward, end | cut)
+        check_simulation()
         raw_observations, raw_rewards = np.stack(raw), np.stack(rewards)
         if not (np.isfinite(raw_observations).all() and np.isfinite(raw_rewards).all()):
             raise FloatingPointError("an environment returned an observation or reward that is not finite")
@@ -159,6 +162,27 @@ class Collector:
         self.observation_normaliser.update(raw_observations.reshape(-1, self.spaces.n_observations))
         self.reward_normaliser.update(raw_rewards, rollout.terminated | rollout.truncated)
         return rollout
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything between two batches, for a checkpoint: the environments, what they show, and all statistics."""
+        return {
+            "envs": snapshot.save(self.envs),
+            "observations": self._observations.copy(),
+            "observation_normaliser": self.observation_normaliser.state_dict(),
+            "reward_normaliser": self.reward_normaliser.state_dict(),
+            "episodes": self.episodes.state_dict(),
+            "noise_streams": [rng.bit_generator.state for rng in self.noise_streams],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        snapshot.restore(self.envs, state["envs"])
+        self._observations = state["observations"]
+        self.observation_normaliser.load_state_dict(state["observation_normaliser"])
+        self.reward_normaliser.load_state_dict(state["reward_normaliser"])
+        self.episodes.load_state_dict(state["episodes"])
+        for rng, saved in zip(self.noise_streams, state["noise_streams"], strict=True):
+            rng.bit_generator.state = saved
 
 
 @dataclass
@@ -192,6 +216,9 @@ def evaluate(
 
     The three modes start from the same initial states; the normaliser is only read. Uniformly random actions are the
     zero of normalised scores.
+
+    Raises:
+        FloatingPointError: a simulation diverged.
     """
     if config.episodes == 0:
         return []
@@ -220,6 +247,7 @@ def evaluate(
             if not playing.any():
                 break
         envs.close()
+        check_simulation()
         rows += [
             {"mode": mode, "episode_return": float(r), "episode_length": int(n)}
             for r, n in zip(returns, lengths, strict=True)

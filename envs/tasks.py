@@ -64,8 +64,32 @@ def _log_mujoco_warning(message: str) -> None:
     logging.getLogger(__name__).warning("MuJoCo: %s", message)
 
 
+_divergences: list[str] = []
+
+
+def _receive_mujoco_warning(message: str) -> None:
+    if "unstable" in message:
+        _divergences.append(message)
+    else:
+        _log_mujoco_warning(message)
+
+
 # MuJoCo would repeat its warnings for every environment made, on the terminal and in a file in the working directory.
-mujoco.set_mju_user_warning(_log_mujoco_warning)
+mujoco.set_mju_user_warning(_receive_mujoco_warning)
+
+
+def check_simulation() -> None:
+    """See that no simulation has diverged since the last call.
+
+    MuJoCo puts one that did back to its initial state and goes on; nothing that an agent sees would show it.
+
+    Raises:
+        FloatingPointError: one has.
+    """
+    if _divergences:
+        message = " ".join(_divergences[0].split())
+        _divergences.clear()
+        raise FloatingPointError(f"the simulation diverged (MuJoCo: {message})")
 
 
 class _DropInfo(gym.Wrapper[Any, Any, Any, Any]):

@@ -5,7 +5,8 @@
     episodes.parquet     one row per finished training episode
     alignment.parquet    one row per damping of a snapshot of the alignment error
     evaluation.parquet   one row per evaluation episode
-    checkpoint           what `evaluate.py` needs to play the policy                 checkpoint.py
+    checkpoint           everything that shapes what comes next                      checkpoint.py
+    checkpoint.previous  the one before
     status.json          how it ended, written last                                manifest.py
     lock                 held by the process that trains here                      lock.py
     wandb/               what W&B wrote, with `tracker=wandb`                      wandb_tracker.py

@@ -10,16 +10,20 @@ import torch
 
 from tracking.files import replacing
 
-FORMAT = 1
+FORMAT = 2
 TREE = "tree"  # the member that holds the JSON description, UTF-8 in an array of bytes
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that is damaged, or of a format this code does not know."""
+    """A checkpoint that cannot be read."""
 
 
-def save(path: Path, state: Any) -> None:
-    """Write `state` atomically; `load` gives it back bit for bit.
+class FormatError(CheckpointError):
+    """A checkpoint of a format this code does not read."""
+
+
+def save(path: Path, state: Any, previous: Path | None = None) -> None:
+    """Write `state` atomically; `load` gives it back bit for bit. The file that was there becomes `previous`.
 
     A state is a tree of dicts (string or integer keys), lists and tuples whose leaves are torch tensors,
     numpy arrays and scalars, ints of any size, floats, bools, strings and None. Tensors come back contiguous,
@@ -29,12 +33,15 @@ def save(path: Path, state: Any) -> None:
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     description = {"format": FORMAT, "tree": _describe(state, "state", arrays)}
     arrays[TREE] = np.frombuffer(json.dumps(description, allow_nan=False).encode(), dtype=np.uint8)
-    with replacing(path) as file:
+    with replacing(path, previous) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
 def load(path: Path) -> Any:
-    """Read what `save` wrote; FileNotFoundError when there is none, CheckpointError when it is damaged."""
+    """Read what `save` wrote.
+
+    FileNotFoundError when there is none, FormatError when other code wrote it, CheckpointError when it is damaged.
+    """
     with path.open("rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
@@ -44,10 +51,11 @@ def load(path: Path) -> Any:
                 if damaged is not None:
                     raise ValueError(f"wrong checksum of {damaged}")
                 description = json.loads(archive[TREE].tobytes())
-                if description["format"] > FORMAT:
-                    raise CheckpointError(
-                        f"{path}: checkpoint format {description['format']} is newer than format {FORMAT}, "
-                        "the newest this code reads; use the code that wrote it"
+                if description["format"] != FORMAT:
+                    age = "newer" if description["format"] > FORMAT else "older"
+                    raise FormatError(
+                        f"{path}: checkpoint format {description['format']} is {age} than format {FORMAT}, "
+                        "the one this code reads; use the code that wrote it, or remove the file"
                     )
                 return _rebuild(description["tree"], archive.__getitem__)
         except CheckpointError:
@@ -95,7 +103,8 @@ def _rebuild(node: dict[str, Any], array: Callable[[str], np.ndarray[Any, Any]])
     [(kind, content)] = node.items()
     match kind:
         case "tensor":
-            return torch.from_numpy(array(content))
+            # Cloned into torch's own memory, whose alignment decides the order of sums in some kernels.
+            return torch.from_numpy(array(content)).clone()
         case "array":
             return array(content)
         case "scalar":

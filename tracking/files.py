@@ -11,10 +11,11 @@ TEMPORARY = ".tmp"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; it takes its place when the block ends, or goes when that raises.
 
-    One writer per path is assumed (a run directory's lock sees to it). A kill leaves at most a `*.tmp`.
+    The file that was there becomes `previous`, if that is given. One writer per path is assumed (a run directory's
+    lock sees to it). A kill leaves at most a `*.tmp`, or `previous` alone.
     """
     temporary = path.with_name(path.name + TEMPORARY)
     try:
@@ -22,6 +23,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

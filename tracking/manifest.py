@@ -1,8 +1,8 @@
 """manifest.json, what was run and on what, and status.json, how it ended.
 
 manifest.json: state (running | finished | failed), reason (of a failure), env_steps and episode_return (once
-ended), started (UTC), config (resolved), identity {hash, parts}, git {commit, dirty} or null, packages,
-python, platform, cpu, gpu, threads.
+ended), started (UTC), resumed (per continuation: time and updates kept), config (resolved), identity {hash,
+parts}, git {commit, dirty} or null, packages, python, platform, cpu, gpu, threads.
 status.json: status (finished | failed), reason, identity (the hash), env_steps, episode_return.
 """
 
@@ -38,7 +38,8 @@ def build_manifest(
         "reason": None,
         "env_steps": None,
         "episode_return": None,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": now(),
+        "resumed": [],
         "config": dict(config),
         "identity": {"hash": identity.hash, "parts": identity.parts},
         "git": git_state(root),
@@ -49,6 +50,11 @@ def build_manifest(
         "gpu": gpu,
         "threads": threads,
     }
+
+
+def now() -> str:
+    """The time, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def write_manifest(run_dir: Path, manifest: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ EPISODES = "episodes.parquet"
 ALIGNMENT = "alignment.parquet"
 EVALUATION = "evaluation.parquet"
 CHECKPOINT = "checkpoint"
+PREVIOUS = "checkpoint.previous"
 
 State = Literal["missing", "running", "killed", "finished", "failed"]
 

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,12 +15,13 @@ from tracking.manifest import (
     STATUS,
     build_manifest,
     finite_or_none,
+    now,
     read_manifest,
     recorded_identity,
     write_manifest,
     write_status,
 )
-from tracking.record import ALIGNMENT, CHECKPOINT, EPISODES, EVALUATION, PROGRESS
+from tracking.record import ALIGNMENT, CHECKPOINT, EPISODES, EVALUATION, PREVIOUS, PROGRESS
 from tracking.tables import Table
 from tracking.wandb_tracker import TrackerConfig, WandbTracker
 
@@ -51,6 +53,8 @@ ALIGNMENT_COLUMNS: dict[str, type] = {
     "residual": float,
     "iterations": int,
 }
+TABLES = {PROGRESS: PROGRESS_COLUMNS, EPISODES: EPISODE_COLUMNS, ALIGNMENT: ALIGNMENT_COLUMNS}
+"""Tables that grow while a run trains."""
 EVALUATION_COLUMNS: dict[str, type] = {"mode": str, "episode_return": float, "episode_length": int}
 
 
@@ -61,19 +65,18 @@ class IdentityMismatch(RuntimeError):
 class Run:
     """A run directory held for writing; use it as a context manager, which releases its lock.
 
-    After `open`, a run that is `finished` already takes nothing but `write_status`. Otherwise: `log`,
-    `log_episodes` and `log_alignment` as training goes, `flush` now and then, and one of `finish`, `fail` and
-    `stopped` to end.
+    After `open`, a run that is `finished` already takes nothing but `write_status`. Otherwise it goes on from `state`,
+    what the last `flush` was given (None: from the beginning): `log`, `log_episodes` and `log_alignment` as training
+    goes, `flush` now and then, and one of `finish`, `fail` and `stopped` to end.
     """
 
     def __init__(self, run_dir: Path, manifest: dict[str, Any], descriptor: int) -> None:
         self.run_dir = run_dir
         self.manifest = manifest
+        self.state: Any | None = None
         self._lock: int | None = descriptor
         self._tracker: WandbTracker | None = None
-        self._progress = Table(run_dir / PROGRESS, PROGRESS_COLUMNS)
-        self._episodes = Table(run_dir / EPISODES, EPISODE_COLUMNS)
-        self._alignment = Table(run_dir / ALIGNMENT, ALIGNMENT_COLUMNS)
+        self._tables = {name: Table(run_dir / name, columns) for name, columns in TABLES.items()}
 
     @classmethod
     def open(
@@ -86,10 +89,12 @@ class Run:
         gpu: str | None = None,
         tracker: TrackerConfig | None = None,
     ) -> Self:
-        """Lock `run_dir`, creating it if need be, and start a run there unless the same one has finished.
+        """Lock `run_dir`, creating it if need be, and start a run there or go on with it, unless it has finished.
 
-        A failed or killed run is started again from step 0. ValueError when the directory cannot be used,
-        lock.RunLocked when another process trains there, IdentityMismatch when it holds another run.
+        A run that failed, was stopped or killed goes on from its newest sound checkpoint, and without one from step 0.
+        ValueError when the directory cannot be used, lock.RunLocked when another process trains there,
+        IdentityMismatch when it or its checkpoint holds another run, checkpoint.FormatError when that is of another
+        format.
         """
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
@@ -104,15 +109,14 @@ class Run:
                 _require_identity(run_dir, identity, manifest)
             if manifest is not None and manifest["state"] == "finished":
                 return cls(run_dir, manifest, descriptor)
+            run = cls(run_dir, build_manifest(config, identity, threads, gpu), descriptor)
             if manifest is not None:
-                log.warning("%s: %s; it starts again from step 0", run_dir, _past(manifest))
-            manifest = build_manifest(config, identity, threads, gpu)
-            _clear(run_dir)
-            write_manifest(run_dir, manifest)
-            run = cls(run_dir, manifest, descriptor)
+                run._go_on(manifest, identity)
+            _clear(run_dir, whole=run.state is None)
+            write_manifest(run_dir, run.manifest)
             run.flush(None)
             if tracker is not None and tracker.name == "wandb":
-                run._tracker = WandbTracker(tracker, run_dir, config)
+                run._tracker = WandbTracker(tracker, run_dir, config, identity.short)
             return run
         except BaseException:
             os.close(descriptor)
@@ -125,31 +129,32 @@ class Run:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Take the row of one update; it needs `env_steps`, and None stands for what was not measured."""
-        self._progress.append(row)
+        self._tables[PROGRESS].append(row)
         if self._tracker is not None:
             self._tracker.log(row)
 
     def log_episodes(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take a row for every training episode that ended."""
         for row in rows:
-            self._episodes.append(row)
+            self._tables[EPISODES].append(row)
 
     def log_alignment(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take the rows of a snapshot, one per damping; a run without any has no such table."""
         for row in rows:
-            self._alignment.append(row)
+            self._tables[ALIGNMENT].append(row)
 
     def flush(self, state: Any | None) -> None:
         """Bring the tables up to date on disk, then the checkpoint if a state is given.
 
         In this order a checkpoint never knows more steps than the tables do.
         """
-        self._progress.flush()
-        self._episodes.flush()
-        if len(self._alignment):
-            self._alignment.flush()
+        for name, table in self._tables.items():
+            if len(table) or name != ALIGNMENT:
+                table.flush()
         if state is not None:
-            checkpoint.save(self.run_dir / CHECKPOINT, state)
+            rows = {name: len(table) for name, table in self._tables.items()}
+            content = {"identity": self.manifest["identity"]["parts"], "rows": rows, "state": state}
+            checkpoint.save(self.run_dir / CHECKPOINT, content, self.run_dir / PREVIOUS)
 
     def finish(
         self, episode_return: float | None, env_steps: int, evaluation_rows: Iterable[Mapping[str, Any]]
@@ -160,19 +165,56 @@ class Run:
             evaluation.append(row)
         evaluation.flush()
         self.flush(None)
+        (self.run_dir / PREVIOUS).unlink(missing_ok=True)  # only a run that goes on needs it
         self._end("finished", None, env_steps, episode_return)
 
     def fail(self, reason: str, env_steps: int) -> None:
-        """End a run that cannot go on, keeping what it logged; the reason becomes one line."""
-        try:
-            self.flush(None)
-        finally:
-            self._end("failed", " ".join(reason.split()), env_steps, None)
+        """End a run that cannot go on, keeping what it logged; the reason becomes one line.
+
+        Where that cannot be written, what was written before stays, and the next reader calls the run killed.
+        """
+        reason = " ".join(reason.split())
+        for step in (partial(self.flush, None), partial(self._end, "failed", reason, env_steps, None)):
+            try:
+                step()
+            except OSError as error:
+                log.error("%s: cannot record the failure (%s); what was saved before is intact", self.run_dir, error)
 
     def stopped(self) -> None:
         """End a run that the user stopped: rows are kept, the state stays `running`, no status appears."""
         self.flush(None)
         self._close_tracker({})
+
+    def _go_on(self, manifest: Mapping[str, Any], identity: CellIdentity) -> None:
+        """Take over state and tables from the newest sound checkpoint of the run that `manifest` describes."""
+        past = _past(manifest)
+        self.manifest["started"] = manifest["started"]
+        for path in filter(Path.exists, (self.run_dir / CHECKPOINT, self.run_dir / PREVIOUS)):
+            try:
+                content = checkpoint.load(path)
+                theirs = CellIdentity(content["identity"])
+                if theirs.hash != identity.hash:
+                    raise IdentityMismatch(
+                        f"{path} is of another run ({difference(identity, theirs)}); "
+                        "remove it, or choose another run_dir"
+                    )
+                rows = content["rows"]
+                tables = {
+                    name: Table.resume(self.run_dir / name, columns, rows[name]) if rows[name] else self._tables[name]
+                    for name, columns in TABLES.items()
+                }
+            except checkpoint.FormatError:
+                raise
+            except (checkpoint.CheckpointError, ValueError, OSError) as error:  # a damaged table is a ValueError
+                log.warning("%s cannot be used (%s)", path, error)
+                continue
+            self.state, self._tables = content["state"], tables
+            for name in (name for name in TABLES if not rows[name]):
+                (self.run_dir / name).unlink(missing_ok=True)
+            self.manifest["resumed"] = [*manifest.get("resumed", []), {"at": now(), "updates": rows[PROGRESS]}]
+            log.warning("%s: %s; it goes on after update %d", self.run_dir, past, rows[PROGRESS])
+            return
+        log.warning("%s: %s; it starts again from step 0", self.run_dir, past)
 
     def write_status(self) -> None:
         """Write status.json from what the manifest of an ended run records."""
@@ -229,8 +271,8 @@ def _past(manifest: Mapping[str, Any]) -> str:
     return "an earlier run was killed or stopped here"
 
 
-def _clear(run_dir: Path) -> None:
-    """Remove what an unfinished run left, the status first: it must never claim what is no longer there."""
-    for name in (STATUS, EVALUATION, CHECKPOINT, PROGRESS, EPISODES, ALIGNMENT):
+def _clear(run_dir: Path, whole: bool) -> None:
+    """Remove how an unfinished run ended, or the whole of it; the status first: it must never claim what is gone."""
+    for name in (STATUS, EVALUATION, *((CHECKPOINT, PREVIOUS, *TABLES) if whole else ())):
         (run_dir / name).unlink(missing_ok=True)
     remove_leftovers(run_dir)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,22 @@ class Table:
         self.path = path
         self._types: dict[str, type | None] = dict(columns or {})
         self._rows: list[dict[str, Value]] = []
+
+    @classmethod
+    def resume(cls, path: Path, columns: Mapping[str, type], rows: int) -> Self:
+        """The first `rows` rows of the table at `path`, to go on with. ValueError when it has fewer."""
+        table, stored = cls(path, columns), read_arrow(path)
+        if stored.num_rows < rows:
+            raise ValueError(f"{path} has {stored.num_rows} rows, of {rows} that were written")
+        stored = stored.slice(0, rows)
+        # A column of nulls has the type of its first value, which may be still to come.
+        known = {f.name: f.type for f in stored.schema if stored.column(f.name).null_count < rows}
+        kinds = {arrow: kind for kind, arrow in ARROW.items()}
+        table._types = {
+            name: kinds[known[name]] if name in known else columns.get(name) for name in stored.column_names
+        }
+        table._rows = stored.to_pylist()
+        return table
 
     def __len__(self) -> int:
         return len(self._rows)

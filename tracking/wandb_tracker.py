@@ -1,5 +1,6 @@
 """Weights & Biases beside the files of a run: the same rows, and never a reason for a run to fail."""
 
+import hashlib
 import logging
 import math
 import os
@@ -37,9 +38,9 @@ class TrackerConfig:
 class WandbTracker:
     """A W&B run that logs rows against `env_steps`; if W&B fails, one warning, and silence from then on."""
 
-    def __init__(self, settings: TrackerConfig, run_dir: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, settings: TrackerConfig, run_dir: Path, config: Mapping[str, Any], identity: str) -> None:
         self._run: Any = None
-        self._guard("start", lambda: self._start(settings, run_dir.absolute(), config))
+        self._guard("start", lambda: self._start(settings, run_dir.absolute(), config, identity))
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Log what was measured in a row; null would hide the last measured value in W&B's summary."""
@@ -52,7 +53,7 @@ class WandbTracker:
             self._guard("finish", lambda: self._finish(_measured(summary), succeeded))
             self._run = None
 
-    def _start(self, settings: TrackerConfig, run_dir: Path, config: Mapping[str, Any]) -> None:
+    def _start(self, settings: TrackerConfig, run_dir: Path, config: Mapping[str, Any], identity: str) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would wait at exit for a server that hangs
         import wandb  # here: it may be missing, and takes its time to import
@@ -65,6 +66,8 @@ class WandbTracker:
             entity=settings.entity,
             group=settings.group or "/".join(group),
             name="/".join([*group, seed]),
+            id=hashlib.sha256(f"{identity} {run_dir}".encode()).hexdigest()[:16],  # a resumed run goes on in its own
+            resume="allow",
             dir=run_dir,
             config=dict(config),
             settings={

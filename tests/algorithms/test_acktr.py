@@ -28,6 +28,7 @@ def make_acktr(policy: Policy, *overrides: str) -> ACKTR:
     settings = (
         "algorithm.samples=null",
         "algorithm.learning_rate=1e6",
+        "algorithm.rho=0",
         "rollout.num_envs=4",
         "algorithm.batch_size=24",
     )
@@ -64,6 +65,18 @@ def test_the_first_step_is_the_dense_one(distribution: Distribution, momentum: f
     if not momentum:
         assert length(eta * x, f) == pytest.approx(0.02, rel=1e-10)
         assert update.metrics["predicted_kl"] == pytest.approx(0.02, rel=1e-10)
+
+
+def test_damping_grows_with_the_trace() -> None:
+    policy = make_policy(GAUSSIAN)
+    problem = make_problem(policy)
+    update = make_acktr(policy, "algorithm.rho=3", "algorithm.damping=0.05").update(problem, 1.0)
+    f = damped(problem, 0.0)
+    damping = 0.05 + 3 * float(f.trace()) / len(f)
+    assert update.damping == pytest.approx(damping, rel=1e-12)
+    x = torch.linalg.solve(damped(problem, damping), problem.gradient)
+    step = flatten(policy) - problem.theta
+    torch.testing.assert_close(step / step.norm(), x / x.norm(), rtol=1e-9, atol=1e-12)
 
 
 def test_the_learning_rate_caps_the_step_and_follows_its_schedule() -> None:

@@ -163,12 +163,23 @@ def test_a_missing_checkpoint_is_no_damaged_one(tmp_path: Path) -> None:
         load(tmp_path / "checkpoint")
 
 
-def test_a_newer_format_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("change", "age"), [(1, "newer"), (-1, "older")])
+def test_another_format_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: int, age: str
+) -> None:
+    written = checkpoint.FORMAT + change
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
+        patch.setattr(checkpoint, "FORMAT", written)
         save(tmp_path / "checkpoint", SMALL)
-    with pytest.raises(CheckpointError, match="format 2 is newer than format 1"):
+    with pytest.raises(checkpoint.FormatError, match=f"format {written} is {age} than format {checkpoint.FORMAT}"):
         load(tmp_path / "checkpoint")
+
+
+def test_the_file_before_is_kept_where_asked(tmp_path: Path) -> None:
+    path, previous = tmp_path / "checkpoint", tmp_path / "previous"
+    for n in range(3):
+        save(path, {"n": n}, previous)
+    assert (load(path), load(previous)) == ({"n": 2}, {"n": 1})
 
 
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tracking.lock import RunLocked
 from tracking.manifest import write_status
 from tracking.record import load_run
 from tracking.run import IdentityMismatch, Run
-from tracking.tables import read_arrow
+from tracking.tables import first_difference, read_arrow
 
 CONFIG = {"seed": 0, "total_steps": 300}
 FILES = {"manifest.json", "progress.parquet", "episodes.parquet", "lock"}
@@ -80,7 +80,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
     assert record.episodes.to_dict("records") == [EPISODE]
     assert record.evaluation is not None
     assert record.evaluation.to_dict("records") == EVALUATION
-    assert checkpoint.load(run_dir / "checkpoint")["weights"].tolist() == [1, 1]
+    assert checkpoint.load(run_dir / "checkpoint")["state"]["weights"].tolist() == [1, 1]
     assert json.loads((run_dir / "status.json").read_text()) == {
         "status": "finished",
         "reason": None,
@@ -158,36 +158,150 @@ def test_another_identity_is_refused_with_the_difference(tmp_path: Path) -> None
     open_run(tmp_path).__exit__(None, None, None)  # the refusal let go of the lock
 
 
-def test_a_failed_run_keeps_its_rows_and_starts_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_a_failed_run_keeps_its_rows_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with open_run(tmp_path) as run:
+        assert run.state is None
         run.log(row(1))
         run.flush({"weights": torch.ones(2)})
-        run.fail("FloatingPointError:\n  the critic's loss is nan", 100)
+        run.log(row(2))
+        run.fail("FloatingPointError:\n  the critic's loss is nan", 200)
     record = load_run(tmp_path)
     assert (record.status, record.reason) == ("failed", "FloatingPointError: the critic's loss is nan")
     assert record.progress is not None
-    assert len(record.progress) == 1
+    assert len(record.progress) == 2
     status = json.loads((tmp_path / "status.json").read_text())
-    assert (status["status"], status["reason"], status["env_steps"]) == ("failed", record.reason, 100)
+    assert (status["status"], status["reason"], status["env_steps"]) == ("failed", record.reason, 200)
 
     with open_run(tmp_path) as run:
-        assert names(tmp_path) == FILES
-        assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [
-            f"{tmp_path}: an earlier run failed here ({record.reason}); it starts again from step 0"
+        assert names(tmp_path) == FILES | {"checkpoint"}
+        assert warnings(caplog) == [
+            f"{tmp_path}: an earlier run failed here ({record.reason}); it goes on after update 1"
         ]
+        assert run.state is not None
+        assert run.state["weights"].tolist() == [1, 1]
+        run.log(row(2))
         run.finish(None, 300, [])
-    assert load_run(tmp_path).status == "finished"
+    record = load_run(tmp_path)
+    assert record.status == "finished"
+    assert record.progress is not None
+    assert record.progress["env_steps"].tolist() == [100, 200]
+    assert record.manifest is not None
+    assert [resumed["updates"] for resumed in record.manifest["resumed"]] == [1]
 
 
-def test_a_full_disk_does_not_hide_why_a_run_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def disk_full() -> None:
+def test_without_a_checkpoint_a_run_starts_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with open_run(tmp_path) as run:
+        run.log(row(1))
+        run.log_alignment([{"env_steps": 100, "rho": 1.0}])
+        run.stopped()
+    with open_run(tmp_path) as run:
+        assert run.state is None
+        assert names(tmp_path) == FILES
+        assert warnings(caplog) == [
+            f"{tmp_path}: an earlier run was killed or stopped here; it starts again from step 0"
+        ]
+
+
+def test_a_resumed_table_is_the_one_that_was_never_left(tmp_path: Path) -> None:
+    """Columns that come late, nulls, NaN and rows past the checkpoint included."""
+    rows = [row(1), row(2), row(3) | {"fisher_trace": 2.0}, row(4) | {"outcome": "stepped", "late": 1}]
+    points = [{"env_steps": 300, "rho": 1.0, "outcome": "capped", "iterations": 3}]
+
+    def log(run: Run, first: int, last: int, saved: int | None = None) -> None:
+        for n in range(first, last + 1):
+            run.log(rows[n - 1])
+            run.log_episodes([EPISODE | {"env_steps": 100 * n}])
+            run.log_alignment(points if n == 3 else [])
+            if n == saved:
+                run.flush({"n": n})
+
+    for saved, logged in ((1, 1), (1, 4), (2, 2), (2, 3), (3, 4), (4, 4)):
+        run_dir = tmp_path / f"{saved}-{logged}"
+        with open_run(run_dir) as run:
+            log(run, 1, logged, saved)
+            run.stopped()
+        with open_run(run_dir) as run:
+            assert run.state == {"n": saved}
+            assert (run_dir / "alignment.parquet").exists() == (saved >= 3)
+            log(run, saved + 1, 4)
+            run.stopped()
+    with open_run(tmp_path / "whole") as run:
+        log(run, 1, 4)
+        run.stopped()
+    for run_dir in tmp_path.glob("[1-4]-*"):
+        for table in ("progress", "episodes", "alignment"):
+            assert first_difference(tmp_path / "whole" / f"{table}.parquet", run_dir / f"{table}.parquet") is None
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with open_run(tmp_path) as run:
+        for n in (1, 2, 3):
+            run.log(row(n))
+            run.flush({"n": n})
+        run.stopped()
+    newest, before = tmp_path / "checkpoint", tmp_path / "checkpoint.previous"
+    sound = newest.read_bytes()
+    for damage in (sound[:-100], sound[: len(sound) // 2], b"", sound.replace(b"float", b"flaot")):
+        caplog.clear()
+        newest.write_bytes(damage)
+        with open_run(tmp_path) as run:
+            assert run.state == {"n": 2}
+            run.stopped()
+        assert f"{newest} cannot be used" in warnings(caplog)[0]
+        assert warnings(caplog)[1].endswith("it goes on after update 2")
+    before.write_bytes(b"")
+    with open_run(tmp_path) as run:
+        assert run.state is None
+    assert warnings(caplog)[-1].endswith("it starts again from step 0")
+
+
+def test_a_damaged_table_is_not_gone_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with open_run(tmp_path) as run:
+        run.log(row(1))
+        run.flush({"n": 1})
+        run.stopped()
+    (tmp_path / "progress.parquet").write_bytes(b"PAR1")
+    with open_run(tmp_path) as run:
+        assert run.state is None
+    assert warnings(caplog)[-1].endswith("it starts again from step 0")
+
+
+def test_a_checkpoint_of_another_run_or_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, config in (("mine", {}), ("theirs", {"seed": 1})):
+        with open_run(tmp_path / name, **config) as run:
+            run.flush({"n": 1})
+            run.stopped()
+    mine = tmp_path / "mine" / "checkpoint"
+    sound = mine.read_bytes()
+    mine.write_bytes((tmp_path / "theirs" / "checkpoint").read_bytes())
+    with pytest.raises(IdentityMismatch, match=r"checkpoint is of another run \(config seed: 0 here, 1 there\)"):
+        open_run(tmp_path / "mine")
+    mine.write_bytes(sound)
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT - 1)
+    with pytest.raises(checkpoint.FormatError, match="is newer than format"):
+        open_run(tmp_path / "mine")
+
+
+def test_a_failure_that_cannot_be_recorded_is_said_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def disk_full(*_: Any) -> None:
         raise OSError("No space left on device")
 
     with open_run(tmp_path) as run:
-        monkeypatch.setattr(run._progress, "flush", disk_full)
-        with pytest.raises(OSError, match="No space"):
+        run.log(row(1))
+        run.flush({"n": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", disk_full)
             run.fail("the reason", 100)
-    assert load_run(tmp_path).reason == "the reason"
+    assert "cannot record the failure (No space left on device); what was saved before is intact" in caplog.text
+    assert load_run(tmp_path).status == "killed"
+    with open_run(tmp_path) as run:
+        assert run.state == {"n": 1}
 
 
 def test_a_stopped_run_leaves_rows_but_no_status(tmp_path: Path) -> None:
@@ -304,13 +418,16 @@ def test_a_killed_run(tmp_path: Path, child: subprocess.Popen[str], caplog: pyte
     record = load_run(tmp_path)
     assert record.status == "killed"
     assert record.progress is not None
-    saved = checkpoint.load(tmp_path / "checkpoint")["steps"]
+    newest = tmp_path / "checkpoint"
+    saved = checkpoint.load(newest if newest.exists() else tmp_path / "checkpoint.previous")["state"]["steps"]
     assert saved <= len(record.progress) <= saved + 1
     (tmp_path / "checkpoint.tmp").write_bytes(b"half a file")
 
     with open_run(tmp_path) as run:
-        assert names(tmp_path) == FILES
-        assert f"{tmp_path}: an earlier run was killed or stopped here; it starts again" in caplog.text
+        assert names(tmp_path) - {"checkpoint"} == FILES | {"checkpoint.previous"}
+        assert f"{tmp_path}: an earlier run was killed or stopped here; it goes on after update {saved}" in caplog.text
+        assert run.state is not None
+        assert run.state["steps"] == saved
         assert load_run(tmp_path).status == "running"
         run.finish(1.0, 300, [])
 

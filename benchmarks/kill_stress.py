@@ -1,0 +1,131 @@
+"""Kill runs at random instants, let them go on, and compare what they end with to runs that were left alone.
+
+    python benchmarks/kill_stress.py --kills 200 --envs ant hopper
+
+One line per algorithm and task. Times of the kills are uniform over the time that the undisturbed run took, its start
+included. Exits 1 when anything differs.
+"""
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from pipeline.suites import find_algorithms
+from tracking import checkpoint
+from tracking.identity import REPOSITORY
+from tracking.manifest import read_status
+from tracking.record import ALIGNMENT, CHECKPOINT, EPISODES, EVALUATION, PROGRESS
+from tracking.tables import first_difference
+
+SETTINGS = ("evaluation.episodes=2", "evaluation.max_steps=100", "diagnostics.interval=4", "diagnostics.snapshots=2")
+
+
+def differences(a: Path, b: Path) -> list[str]:
+    """What differs between two finished runs: tables but for their timing columns, every bit of state, the status."""
+    found = []
+    for name in (PROGRESS, EPISODES, ALIGNMENT, EVALUATION):
+        if (a / name).exists() != (b / name).exists():
+            found.append(f"{name}: in one run only")
+        elif (a / name).exists() and (difference := first_difference(a / name, b / name)):
+            found.append(f"{name}: {difference}")
+    states = [checkpoint.load(run_dir / CHECKPOINT)["state"]["learner"] for run_dir in (a, b)]
+    found += [f"checkpoint: {place}" for place in _unequal(states[0], states[1], "learner")]
+    if read_status(a) != read_status(b):
+        found.append(f"status: {read_status(a)} and {read_status(b)}")
+    return found
+
+
+def _unequal(a: Any, b: Any, place: str) -> Iterator[str]:
+    """Places at which two states differ."""
+    if type(a) is not type(b):
+        yield place
+    elif isinstance(a, dict):
+        if list(a) != list(b):
+            yield place
+        else:
+            for key in a:
+                yield from _unequal(a[key], b[key], f"{place}.{key}")
+    elif isinstance(a, list | tuple):
+        if len(a) != len(b):
+            yield place
+        else:
+            for i, (x, y) in enumerate(zip(a, b, strict=True)):
+                yield from _unequal(x, y, f"{place}.{i}")
+    elif isinstance(a, torch.Tensor):
+        if not torch.equal(a, b):
+            yield place
+    elif isinstance(a, np.ndarray):
+        if not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
+            yield place
+    elif a != b:
+        yield place
+
+
+def stress(algorithm: str, env: str, kills: int, steps: int, seed: int, directory: Path) -> tuple[int, list[str]]:
+    """Kill one run `kills` times at most and let it end; returns how often it was killed, and `differences`."""
+    rng = random.Random(f"{seed} {algorithm} {env}")
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        settings = (f"algorithm={algorithm}", f"env={env}", f"total_steps={steps}", *SETTINGS)
+        command = [sys.executable, "train.py", *settings, "checkpoint.updates=1", f"run_dir={directory / name}"]
+        with (directory / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
+
+    directory.mkdir(parents=True)
+    began = time.monotonic()
+    if start("whole").wait() != 0:
+        return 0, [f"the undisturbed run failed: {directory / 'whole.log'}"]
+    duration, killed = time.monotonic() - began, 0
+    while True:
+        process = start("killed")
+        try:
+            code = process.wait(rng.uniform(0, duration) if killed < kills else None)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+            continue
+        if code != 0:
+            return killed, [f"exit code {code}: {directory / 'killed.log'}"]
+        return killed, differences(directory / "whole", directory / "killed")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="kill_stress.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200, help="in all, shared among algorithms and tasks")
+    parser.add_argument("--envs", nargs="+", default=["ant", "humanoid", "hopper", "inverted_double_pendulum"])
+    parser.add_argument("--algorithms", nargs="+", default=find_algorithms())
+    parser.add_argument("--steps", type=int, default=20480, help="of every run")
+    parser.add_argument("--seed", type=int, default=0, help="of the times of the kills")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    options = parser.parse_args(arguments)
+    cells = list(product(options.algorithms, options.envs))
+    each = -(-options.kills // len(cells))
+    total, failures = 0, 0
+    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(options.jobs) as pool:
+        results = pool.map(
+            lambda c: stress(c[0], c[1], each, options.steps, options.seed, Path(directory) / "-".join(c)), cells
+        )
+        for (algorithm, env), (killed, found) in zip(cells, results, strict=True):
+            total, failures = total + killed, failures + bool(found)
+            print(f"{env} {algorithm}: {killed} kills, {'; '.join(found) or 'equal'}", flush=True)
+    print(f"{total} kills over {len(cells)} runs; {failures or 'none'} of them ended differently")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

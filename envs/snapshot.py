@@ -1,0 +1,127 @@
+"""Exact snapshots of environments: what shapes everything they do next, as plain data that no code is run to load.
+
+A snapshot holds every attribute, of the task and of the wrappers around it, that is plain data, a random generator or
+MuJoCo's state. What a task keeps in another form (a Box2D world, a C++ simulator) is not in it; `unresumable` finds
+that out by trying, before a run relies on it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from gymnasium.vector import SyncVectorEnv
+
+from envs.tasks import EnvConfig, make, random_actions, to_action_space
+
+Env = gym.Env[Any, Any]
+
+GENERATOR, MUJOCO = "<generator>", "<mujoco>"
+MJ_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+LAGGED = ("xpos", "xipos")
+"""Positions of bodies that Ant and Humanoid read at the start of a step. They are those of the last simulation step but
+one stage, no function of the integration state: without them the rewards after a resume differ."""
+BEFORE, AFTER = 30, 200
+"""Steps of random actions before the snapshot that `unresumable` tries, and after it."""
+
+
+def save(envs: SyncVectorEnv) -> list[list[dict[str, Any]]]:
+    """The state of every environment: for each of its layers, the task last, attribute -> value."""
+    return [[_attributes(layer) for layer in _layers(env)] for env in envs.envs]
+
+
+def restore(envs: SyncVectorEnv, state: list[list[dict[str, Any]]]) -> None:
+    """Continue where `save(other)` was taken, `other` being made as `envs` was."""
+    for env, layers in zip(envs.envs, state, strict=True):
+        for layer, attributes in zip(_layers(env), layers, strict=True):
+            for name, value in attributes.items():
+                _set(layer, name, value)
+
+
+def unresumable(task: EnvConfig) -> str | None:
+    """Why runs of this task cannot be continued bit for bit; None if they can.
+
+    An environment and one restored from its snapshot are given the same random actions and two resets.
+    """
+    original, twin = (make(task, 1) for _ in range(2))
+    try:
+        original.reset(seed=[1])
+        twin.reset(seed=[2])
+        for _ in _random_steps(original, BEFORE):
+            pass
+        restore(twin, save(original))
+        for n, (a, b) in enumerate(zip(*(_random_steps(envs, AFTER) for envs in (original, twin)), strict=True)):
+            if not all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=True)):
+                return f"{task.name} keeps state that its attributes do not show: a copy went another way at step {n}"
+    finally:
+        original.close()
+        twin.close()
+    return None
+
+
+def _random_steps(envs: SyncVectorEnv, steps: int) -> Iterator[tuple[np.ndarray, ...]]:
+    rng = np.random.default_rng(0)
+    for half in range(2):
+        for _ in range(steps // 2):
+            observation, reward, terminated, truncated, _ = envs.step(to_action_space(envs, random_actions(envs, rng)))
+            yield observation.copy(), reward.copy(), terminated.copy(), truncated.copy()
+        if half == 0:
+            yield (envs.reset()[0].copy(),)
+
+
+def _layers(env: Env) -> Iterator[Env]:
+    while isinstance(env, gym.Wrapper):
+        yield env
+        env = env.env
+    yield env
+
+
+def _attributes(layer: Env) -> dict[str, Any]:
+    found = {}
+    for name, value in vars(layer).items():
+        try:
+            found[name] = _plain(value)
+        except TypeError:  # models, spaces, renderers: made anew with the environment
+            continue
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A copy of `value` as a checkpoint can hold it. Raises TypeError."""
+    match value:
+        case None | bool() | int() | float() | str() | np.generic():
+            return value
+        case np.ndarray() if not value.dtype.hasobject:
+            return value.copy()
+        case list() | tuple():
+            return type(value)(map(_plain, value)) if type(value) in (list, tuple) else _refuse(value)
+        case dict() if all(type(key) in (str, int) for key in value):
+            return {key: _plain(child) for key, child in value.items()}
+        case np.random.Generator():
+            return {GENERATOR: value.bit_generator.state}
+        case mujoco.MjData():
+            state = np.empty(mujoco.mj_stateSize(value.model, MJ_STATE))
+            mujoco.mj_getState(value.model, value, state, MJ_STATE)
+            return {MUJOCO: state} | {name: getattr(value, name).copy() for name in LAGGED}
+    return _refuse(value)
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{type(value).__name__} is no plain data")
+
+
+def _set(layer: Env, name: str, value: Any) -> None:
+    kinds = value.keys() if isinstance(value, dict) else ()
+    if GENERATOR in kinds:
+        state = value[GENERATOR]
+        if getattr(layer, name) is None:
+            setattr(layer, name, np.random.Generator(getattr(np.random, state["bit_generator"])()))
+        getattr(layer, name).bit_generator.state = state
+    elif MUJOCO in kinds:
+        data = getattr(layer, name)
+        mujoco.mj_setState(data.model, data, value[MUJOCO], MJ_STATE)
+        for key in LAGGED:
+            getattr(data, key)[:] = value[key]
+    else:
+        setattr(layer, name, _plain(value))

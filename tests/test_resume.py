@@ -1,0 +1,256 @@
+"""A run that is cut off and goes on ends with the bits of one that was left alone, and every fault ends by name."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import pytest
+import torch
+
+from algorithms.critic_adam import AdamCritic
+from benchmarks.kill_stress import differences
+from envs.rollout import Collector
+from envs.tasks import check_simulation
+from pipeline.suites import find_algorithms
+from tests.settings import CONF, run
+from tracking.record import load_run
+
+TASKS = sorted(path.stem for path in (CONF / "env").glob("*.yaml") if path.stem != "gym")
+CARTPOLE = ("env=gym", "env.id=CartPole-v1")
+LONG = ("total_steps=1280", "diagnostics.trace_samples=1", "diagnostics.snapshots=2")
+
+
+def check_resumed(tmp_path: Path, *settings: str) -> None:
+    """Compare a run of five updates with one that stopped after two of them."""
+    assert run(tmp_path / "whole", *LONG, *settings) == 0
+    assert run(tmp_path / "parts", *LONG, *settings, "stop_after=576") == 0
+    stopped = load_run(tmp_path / "parts")
+    assert stopped.status == "killed"
+    assert stopped.progress is not None
+    assert stopped.progress["env_steps"].tolist() == [320, 576]
+    assert run(tmp_path / "parts", *LONG, *settings) == 0
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
+
+
+@pytest.mark.parametrize("task", [("env=inverted_double_pendulum",), CARTPOLE], ids=["mujoco", "cartpole"])
+@pytest.mark.parametrize("name", find_algorithms())
+def test_every_algorithm_goes_on_bit_for_bit(tmp_path: Path, name: str, task: tuple[str, ...]) -> None:
+    check_resumed(tmp_path, f"algorithm={name}", *task)
+
+
+@pytest.mark.parametrize("env", TASKS)
+def test_every_task_goes_on_bit_for_bit(tmp_path: Path, env: str) -> None:
+    check_resumed(tmp_path, "algorithm=trpo", f"env={env}")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("algorithm=npg", "fisher=mc", "fisher.states=64"),
+        ("algorithm=npg", "direction=rmsprop", "step_rule=kl"),
+        ("algorithm=acktr", "critic=adam", "algorithm.momentum=0.5", "algorithm.inverse_interval=3"),
+        ("algorithm=ppo", "critic=kfac", "learning_rate_schedule=linear"),
+        ("algorithm=adam_pg", "rollout.normalise_observations=false", "rollout.normalise_rewards=false"),
+    ],
+    ids=" ".join,
+)
+def test_other_settings_go_on_bit_for_bit(tmp_path: Path, settings: tuple[str, ...]) -> None:
+    check_resumed(tmp_path, "env=hopper", *settings)
+
+
+def test_what_is_compared_shows_a_random_state_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison fails when it should: here action noise starts again after the stop."""
+    load = Collector.load_state_dict
+
+    def forgetful(self: Collector, state: dict[str, Any]) -> None:
+        load(self, state | {"noise_streams": [np.random.default_rng(1).bit_generator.state] * 16})
+
+    monkeypatch.setattr(Collector, "load_state_dict", forgetful)
+    with pytest.raises(AssertionError, match="progress"):
+        check_resumed(tmp_path, "algorithm=npg", "env=hopper")
+
+
+@pytest.fixture
+def signals_in_the_third_batch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Signals that the process gets while it collects its third batch."""
+    signals: list[int] = []
+    collect, calls = Collector.collect, []
+
+    def interrupted(self: Collector, *arguments: Any) -> Any:
+        calls.append(1)
+        rollout = collect(self, *arguments)
+        if len(calls) == 3:
+            for number in signals:
+                os.kill(os.getpid(), number)
+        return rollout
+
+    monkeypatch.setattr(Collector, "collect", interrupted)
+    return signals
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_after_its_update_and_it_goes_on(
+    tmp_path: Path, signals_in_the_third_batch: list[int], number: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("algorithm=acktr", "env=hopper", *LONG)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    signals_in_the_third_batch.append(number)
+    assert run(tmp_path / "parts", *settings) == code
+    assert (
+        f"stopped by {signal.Signals(number).name}; the same command goes on after update 3" in capsys.readouterr().err
+    )
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert not (tmp_path / "parts" / "status.json").exists()
+    assert run(tmp_path / "parts", *settings) == 0
+    assert run(tmp_path / "whole", *settings) == 0
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
+
+
+def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, signals_in_the_third_batch: list[int]) -> None:
+    settings = ("algorithm=npg", "env=hopper", *LONG, "checkpoint.updates=1")
+    signals_in_the_third_batch += [signal.SIGTERM, signal.SIGINT]
+    assert run(tmp_path, *settings) == 130
+    progress = load_run(tmp_path).progress
+    assert progress is not None
+    assert len(progress) == 2
+
+
+class Hidden(gym.Env[np.ndarray, Any]):
+    """A task whose state is nowhere among its attributes."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self._state: Iterator[int] = iter(range(10**9))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._state = iter(range(10**9))
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        n = next(self._state)
+        return np.full(1, n, np.float32), float(n % 7 == action), n % 50 == 49, False, {}
+
+
+gym.register("Hidden-v0", lambda **_: Hidden())
+
+
+def test_a_task_that_cannot_be_saved_is_named_and_starts_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ("algorithm=npg", "env=gym", "env.id=Hidden-v0", *LONG, "checkpoint.updates=1")
+    assert run(tmp_path / "parts", *settings, "stop_after=576") == 0
+    assert "keeps state that its attributes do not show" in caplog.text
+    assert not (tmp_path / "parts" / "checkpoint").exists()
+    assert run(tmp_path / "parts", *settings) == 0
+    assert run(tmp_path / "whole", *settings) == 0
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
+
+
+def failure(run_dir: Path) -> str:
+    status = json.loads((run_dir / "status.json").read_text())
+    assert status["status"] == "failed"
+    return str(status["reason"])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = AdamCritic.fit
+
+    def poisoned(self: AdamCritic, *arguments: Any) -> dict[str, float]:
+        with torch.no_grad():
+            next(self.network.parameters()).fill_(np.nan)
+        return fit(self, *arguments)
+
+    monkeypatch.setattr(AdamCritic, "fit", poisoned)
+    assert run(tmp_path, "algorithm=ppo", *CARTPOLE) == 1
+    assert failure(tmp_path) == "FloatingPointError: critic_loss is nan in update 1"
+
+
+def test_a_simulation_that_diverges_ends_the_run_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MuJoCo itself would put it back to its initial state and go on."""
+    step = mujoco.mj_step
+    calls = []
+
+    def unstable(model: mujoco.MjModel, data: mujoco.MjData, nstep: int) -> None:
+        calls.append(1)
+        if len(calls) == 500:
+            data.qvel[:] = 1e9
+        step(model, data, nstep=nstep)
+
+    monkeypatch.setattr(mujoco, "mj_step", unstable)
+    assert run(tmp_path, "algorithm=npg", "env=halfcheetah") == 1
+    assert failure(tmp_path).startswith("FloatingPointError: the simulation diverged (MuJoCo: Nan, Inf or huge value")
+    check_simulation()  # it was said once
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (RuntimeError("the robot\nfell over"), 1, "RuntimeError: the robot fell over"),
+        (OSError(28, "No space left on device"), 5, "OSError: [Errno 28] No space left on device"),
+        (MemoryError(), 5, "MemoryError:"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 5, "RuntimeError: DefaultCPUAllocator: can't"),
+    ],
+    ids=["environment", "disk", "memory", "torch"],
+)
+def test_an_error_ends_the_run_by_name_and_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, reason: str
+) -> None:
+    settings = ("algorithm=npg", "env=hopper", *LONG, "checkpoint.updates=1")
+    step, calls = gym.wrappers.TimeLimit.step, []
+
+    def failing(self: Any, action: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1000:
+            raise error
+        return step(self, action)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gym.wrappers.TimeLimit, "step", failing)
+        assert run(tmp_path / "parts", *settings) == code
+    assert failure(tmp_path / "parts").startswith(reason)
+    assert run(tmp_path / "parts", *settings) == 0
+    assert run(tmp_path / "whole", *settings) == 0
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
+
+
+def test_a_file_that_cannot_grow_loses_nothing(tmp_path: Path) -> None:
+    """A limit on file sizes, as a full disk, for real: another process, since the limit is the process's own."""
+    command = [
+        sys.executable, "train.py", "algorithm=npg", *CARTPOLE, "total_steps=20480", "algorithm.batch_size=512",
+        "checkpoint.updates=1", "evaluation.episodes=1", "rollout.warmup_steps=0",
+    ]  # fmt: skip
+
+    def train(name: str, limit: int) -> subprocess.CompletedProcess[str]:
+        def limited() -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+        return subprocess.run(
+            [*command, f"run_dir={tmp_path / name}"],
+            cwd=CONF.parent, preexec_fn=limited, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    reference = train("whole", resource.RLIM_INFINITY)
+    assert reference.returncode == 0, reference.stderr
+    size = max(path.stat().st_size for path in (tmp_path / "whole").iterdir())
+    full = train("parts", size - 2000)
+    assert full.returncode == 5
+    assert "File too large" in full.stderr.splitlines()[-1]
+    assert "the same command goes on from the last checkpoint" in full.stderr.splitlines()[-1]
+    kept = load_run(tmp_path / "parts").progress
+    assert kept is not None
+    assert len(kept) > 0
+    assert train("parts", resource.RLIM_INFINITY).returncode == 0
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
