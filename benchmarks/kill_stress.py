@@ -74,23 +74,25 @@ def _unequal(a: Any, b: Any, place: str) -> Iterator[str]:
         yield place
 
 
+def start(algorithm: str, env: str, steps: int, run_dir: Path) -> subprocess.Popen[bytes]:
+    """Start a run that saves after every update, or go on with it; its output goes to a file beside its directory."""
+    settings = (f"algorithm={algorithm}", f"env={env}", f"total_steps={steps}", *SETTINGS)
+    command = [sys.executable, "train.py", *settings, "checkpoint.updates=1", f"run_dir={run_dir}"]
+    with run_dir.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
+
+
 def stress(algorithm: str, env: str, kills: int, steps: int, seed: int, directory: Path) -> tuple[int, list[str]]:
     """Kill one run `kills` times at most and let it end; returns how often it was killed, and `differences`."""
     rng = random.Random(f"{seed} {algorithm} {env}")
-
-    def start(name: str) -> subprocess.Popen[bytes]:
-        settings = (f"algorithm={algorithm}", f"env={env}", f"total_steps={steps}", *SETTINGS)
-        command = [sys.executable, "train.py", *settings, "checkpoint.updates=1", f"run_dir={directory / name}"]
-        with (directory / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
-
     directory.mkdir(parents=True)
+    whole, parts = directory / "whole", directory / "parts"
     began = time.monotonic()
-    if start("whole").wait() != 0:
-        return 0, [f"the undisturbed run failed: {directory / 'whole.log'}"]
+    if start(algorithm, env, steps, whole).wait() != 0:
+        return 0, [f"the undisturbed run failed: {whole}.log"]
     duration, killed = time.monotonic() - began, 0
     while True:
-        process = start("killed")
+        process = start(algorithm, env, steps, parts)
         try:
             code = process.wait(rng.uniform(0, duration) if killed < kills else None)
         except subprocess.TimeoutExpired:
@@ -98,9 +100,7 @@ def stress(algorithm: str, env: str, kills: int, steps: int, seed: int, director
             process.wait()
             killed += 1
             continue
-        if code != 0:
-            return killed, [f"exit code {code}: {directory / 'killed.log'}"]
-        return killed, differences(directory / "whole", directory / "killed")
+        return killed, differences(whole, parts) if code == 0 else [f"exit code {code}: {parts}.log"]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -32,7 +32,7 @@ def save(envs: SyncVectorEnv) -> list[list[dict[str, Any]]]:
 
 
 def restore(envs: SyncVectorEnv, state: list[list[dict[str, Any]]]) -> None:
-    """Continue where `save(other)` was taken, `other` being made as `envs` was."""
+    """Continue where `save(other)` was taken, `other` being made as `envs` was; both have been reset."""
     for env, layers in zip(envs.envs, state, strict=True):
         for layer, attributes in zip(_layers(env), layers, strict=True):
             for name, value in attributes.items():

@@ -2,10 +2,12 @@
 
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,12 @@ import pytest
 import torch
 
 from algorithms.critic_adam import AdamCritic
-from benchmarks.kill_stress import differences
+from benchmarks.kill_stress import differences, start
 from envs.rollout import Collector
 from envs.tasks import check_simulation
 from pipeline.suites import find_algorithms
 from tests.settings import CONF, run
-from tracking.record import load_run
+from tracking.record import CHECKPOINT, load_run
 
 TASKS = sorted(path.stem for path in (CONF / "env").glob("*.yaml") if path.stem != "gym")
 CARTPOLE = ("env=gym", "env.id=CartPole-v1")
@@ -65,6 +67,23 @@ def test_every_task_goes_on_bit_for_bit(tmp_path: Path, env: str) -> None:
 )
 def test_other_settings_go_on_bit_for_bit(tmp_path: Path, settings: tuple[str, ...]) -> None:
     check_resumed(tmp_path, "env=hopper", *settings)
+
+
+@pytest.mark.parametrize("env", TASKS)
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, env: str) -> None:
+    """SIGKILL somewhere after the first checkpoint, every task with one of the algorithms."""
+    names = find_algorithms()
+    name, whole, parts = names[TASKS.index(env) % len(names)], tmp_path / "whole", tmp_path / "parts"
+    process = start(name, env, 16384, parts)
+    while not (parts / CHECKPOINT).exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(random.Random(env).uniform(0, 0.3))
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert load_run(parts).status == "killed"
+    assert [start(name, env, 16384, run_dir).wait() for run_dir in (whole, parts)] == [0, 0]
+    assert differences(whole, parts) == []
 
 
 def test_what_is_compared_shows_a_random_state_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
