@@ -37,8 +37,8 @@ def save(path: Path, state: Any, previous: Path | None = None) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def load(path: Path) -> Any:
-    """Read what `save` wrote.
+def load(path: Path, device: str = "cpu") -> Any:
+    """Read what `save` wrote, its tensors to `device`.
 
     FileNotFoundError when there is none, FormatError when other code wrote it, CheckpointError when it is damaged.
     """
@@ -57,7 +57,7 @@ def load(path: Path) -> Any:
                         f"{path}: checkpoint format {description['format']} is {age} than format {FORMAT}, "
                         "the one this code reads; use the code that wrote it, or remove the file"
                     )
-                return _rebuild(description["tree"], archive.__getitem__)
+                return _rebuild(description["tree"], archive.__getitem__, device)
         except CheckpointError:
             raise
         except Exception as error:  # a damaged archive fails in as many ways as it has bytes
@@ -99,12 +99,12 @@ def _describe(node: Any, place: str, arrays: dict[str, np.ndarray[Any, Any]]) ->
     raise TypeError(f"{place}: {type(node).__name__} cannot be saved in a checkpoint")
 
 
-def _rebuild(node: dict[str, Any], array: Callable[[str], np.ndarray[Any, Any]]) -> Any:
+def _rebuild(node: dict[str, Any], array: Callable[[str], np.ndarray[Any, Any]], device: str) -> Any:
     [(kind, content)] = node.items()
     match kind:
         case "tensor":
             # Cloned into torch's own memory, whose alignment decides the order of sums in some kernels.
-            return torch.from_numpy(array(content)).clone()
+            return torch.from_numpy(array(content)).clone().to(device)
         case "array":
             return array(content)
         case "scalar":
@@ -114,9 +114,9 @@ def _rebuild(node: dict[str, Any], array: Callable[[str], np.ndarray[Any, Any]])
         case "float":
             return float.fromhex(content)
         case "dict":
-            return {key: _rebuild(child, array) for key, child in content}
+            return {key: _rebuild(child, array, device) for key, child in content}
         case "list":
-            return [_rebuild(child, array) for child in content]
+            return [_rebuild(child, array, device) for child in content]
         case "tuple":
-            return tuple(_rebuild(child, array) for child in content)
+            return tuple(_rebuild(child, array, device) for child in content)
     raise ValueError(f"unknown kind of node {kind!r}")

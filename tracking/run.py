@@ -111,7 +111,7 @@ class Run:
                 return cls(run_dir, manifest, descriptor)
             run = cls(run_dir, build_manifest(config, identity, threads, gpu), descriptor)
             if manifest is not None:
-                run._go_on(manifest, identity)
+                run._go_on(manifest, identity, str(config.get("device", "cpu")))
             _clear(run_dir, whole=run.state is None)
             write_manifest(run_dir, run.manifest)
             run.flush(None)
@@ -185,13 +185,13 @@ class Run:
         self.flush(None)
         self._close_tracker({})
 
-    def _go_on(self, manifest: Mapping[str, Any], identity: CellIdentity) -> None:
+    def _go_on(self, manifest: Mapping[str, Any], identity: CellIdentity, device: str) -> None:
         """Take over state and tables from the newest sound checkpoint of the run that `manifest` describes."""
         past = _past(manifest)
         self.manifest["started"] = manifest["started"]
         for path in filter(Path.exists, (self.run_dir / CHECKPOINT, self.run_dir / PREVIOUS)):
             try:
-                content = checkpoint.load(path)
+                content = checkpoint.load(path, device)
                 theirs = CellIdentity(content["identity"])
                 if theirs.hash != identity.hash:
                     raise IdentityMismatch(

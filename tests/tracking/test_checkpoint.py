@@ -207,3 +207,10 @@ def test_what_cannot_be_saved_is_named_and_the_old_file_kept(tmp_path: Path, lea
     with pytest.raises(TypeError, match=message):
         save(path, {"x": [0, leaf]})
     assert_same(load(path), SMALL)
+
+
+def test_tensors_are_loaded_to_the_device_that_is_asked_for(tmp_path: Path) -> None:
+    save(tmp_path / "checkpoint", {"weights": [torch.ones(2)], "array": np.ones(2)})
+    state = load(tmp_path / "checkpoint", "meta")
+    assert state["weights"][0].device.type == "meta"
+    assert state["array"].tolist() == [1, 1]
