@@ -5,13 +5,16 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from analysis.cells import load_suite
 from analysis.figures import alignment_curves as alignment_figure
 from analysis.figures import geometry as geometry_figure
 from analysis.figures import learning_curves, save_figure
-from analysis.groups import Results, gather
+from analysis.groups import Results, gather, source
+from analysis.provenance import benchmark, cells_hash, describe
 from analysis.statistics import RESAMPLES
 from analysis.style import line_styles
 from analysis.tables.alignment_curves import alignment_curves
@@ -20,6 +23,7 @@ from analysis.tables.final_scores import final_scores
 from analysis.tables.geometry import geometry
 from analysis.tables.index import index
 from analysis.tables.sample_efficiency import sample_efficiency
+from tracking.files import write_json
 
 TABLES = "tables"
 FIGURES = "figures"
@@ -36,16 +40,23 @@ def analyse(suite_dir: Path, resamples: int = RESAMPLES) -> Results:
         ValueError: there is no plan, or it is not complete.
     """
     results = gather(load_suite(suite_dir), resamples)
-    with tempfile.TemporaryDirectory(prefix=".analysis-", dir=suite_dir) as aside:
-        write_tables(results, Path(aside) / TABLES)
-        write_figures(results, Path(aside) / FIGURES)
+    with written_aside(results, suite_dir) as aside:
         for folder in (TABLES, FIGURES):
-            _replace(suite_dir / folder, Path(aside) / folder)
+            replace(suite_dir / folder, aside / folder)
     return results
 
 
+@contextmanager
+def written_aside(results: Results, suite_dir: Path) -> Iterator[Path]:
+    """A temporary folder in `suite_dir` that holds `tables/` and `figures/`."""
+    with tempfile.TemporaryDirectory(prefix=".analysis-", dir=suite_dir) as folder:
+        write_tables(results, Path(folder) / TABLES)
+        write_figures(results, Path(folder) / FIGURES)
+        yield Path(folder)
+
+
 def write_tables(results: Results, folder: Path) -> None:
-    """Each table as CSV, Markdown and LaTeX, and `index.md` with all of them."""
+    """Each table as CSV, Markdown and LaTeX, `index.md` with all of them, and `provenance.json` with their source."""
     folder.mkdir()
     snapshots = [alignment_curves] if results.with_snapshots else []
     tables = [table(results) for table in (final_scores, sample_efficiency, geometry, *snapshots, cells)]
@@ -54,6 +65,14 @@ def write_tables(results: Results, folder: Path) -> None:
         (folder / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
         (folder / f"{table.name}.tex").write_text(table.latex(), encoding="utf-8")
     (folder / "index.md").write_text(index(results, tables), encoding="utf-8")
+    write_json(
+        folder / "provenance.json",
+        {
+            "benchmark": benchmark(),
+            "cells_hash": cells_hash(results.suite.cells),
+            "cells": [describe(cell) for cell in results.suite.cells],
+        },
+    )
 
 
 def write_figures(results: Results, folder: Path) -> None:
@@ -64,16 +83,18 @@ def write_figures(results: Results, folder: Path) -> None:
     folder.mkdir()
     suite = results.suite
     styles = line_styles(suite.variants)
-    save_figure(learning_curves(results.groups, styles, suite.total_steps, results.random), folder / "learning_curves")
+    figure = learning_curves(results.groups, styles, suite.total_steps, results.random)
+    save_figure(figure, folder / "learning_curves", results.source)
     if results.with_snapshots:
-        save_figure(alignment_figure(results.groups, styles), folder / "alignment_curves")
+        save_figure(alignment_figure(results.groups, styles), folder / "alignment_curves", results.source)
     for env in suite.envs:
         groups = [group for group in results.groups if group.env == env]
         figure = geometry_figure(groups, styles, suite.total_steps, suite.delta_ref)
-        save_figure(figure, folder / f"geometry_{env}")
+        save_figure(figure, folder / f"geometry_{env}", source(groups))
 
 
-def _replace(folder: Path, new: Path) -> None:
+def replace(folder: Path, new: Path) -> None:
+    """Let the files in `new` take the places of those in `folder`, and remove what is there beside them."""
     folder.mkdir(exist_ok=True)
     made = {path.name for path in new.iterdir()}
     for name in sorted(made):

@@ -17,8 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
 from analysis.alignment import AlignmentCurves
+from analysis.condensed import SCORE
 from analysis.curves import Floats
-from analysis.groups import Group
+from analysis.groups import Group, source
 from analysis.statistics import MIN_RUNS, Draws, iqm, percentile_interval, resampled_iqm
 from analysis.style import (
     GREY,
@@ -30,6 +31,7 @@ from analysis.style import (
     figure_style,
 )
 
+SOFTWARE = f"Matplotlib {mpl.__version__}"
 COLUMNS = 3
 DOTS = (0, (1, 1.5))
 LONG_DASHES = (0, (5, 2.5))
@@ -40,11 +42,15 @@ FEW_POINTS = 4
 """Up to this many points a line also has markers, so that a tiny budget shows at all."""
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write `path`.png and `path`.pdf, without time stamps or versions: equal data give equal files."""
+def save_figure(figure: Figure, path: Path, source: str) -> None:
+    """Write `path`.png and `path`.pdf with their source, without time stamps: equal data give equal files.
+
+    PNG has `source` under Source and Matplotlib's version under Software, PDF under Subject and Producer.
+    """
+    in_pdf = {"CreationDate": None, "Creator": None, "Producer": SOFTWARE, "Subject": source}
     with mpl.rc_context(figure_style()):
-        figure.savefig(f"{path}.png", metadata={"Software": None})
-        figure.savefig(f"{path}.pdf", metadata={"CreationDate": None, "Producer": None})
+        figure.savefig(f"{path}.png", metadata={"Software": SOFTWARE, "Source": source})
+        figure.savefig(f"{path}.pdf", metadata=in_pdf)
 
 
 def learning_curves(groups: Sequence[Group], styles: Styles, total_steps: int, random: dict[str, float]) -> Figure:
@@ -77,7 +83,7 @@ def learning_curves(groups: Sequence[Group], styles: Styles, total_steps: int, r
         handles = _handles(groups, styles)
         if random:
             handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=DOTS, label="random policy"))
-        _legend_and_note(figure, handles, _note(groups, unfinished="drawn thinly up to ×"))
+        _legend_and_note(figure, handles, [_note(groups, unfinished="drawn thinly up to ×"), source(groups)])
     return figure
 
 
@@ -115,7 +121,7 @@ def alignment_curves(groups: Sequence[Group], styles: Styles) -> Figure:
         ]
         if not all(curves.converged.all() for _, curves in drawn):
             notes.append("open dots: not every natural gradient behind them is solved to the tolerance")
-        _legend_and_note(figure, handles, "\n".join(notes))
+        _legend_and_note(figure, handles, [*notes, source(groups)])
     return figure
 
 
@@ -144,7 +150,8 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
         handles = _handles(groups, styles)
         label = rf"$\delta = {delta_ref:g}$"
         handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=LONG_DASHES, label=label))
-        _legend_and_note(figure, handles, _note(groups, unfinished="not drawn"), environment_name(groups[0].env))
+        notes = [_note(groups, unfinished="not drawn"), source(groups)]
+        _legend_and_note(figure, handles, notes, environment_name(groups[0].env))
     return figure
 
 
@@ -201,21 +208,14 @@ def _damping_axes(panels: Sequence[Axes], drawn: Sequence[AlignmentCurves]) -> N
 
 def _draw_unfinished(panel: Axes, group: Group, style: Style) -> None:
     for cell in group.cells:
-        if cell.state == "finished" or cell.progress is None:
+        if cell.state == "finished" or cell.run is None:
             continue
-        curve = cell.score_curve(group.points)
+        curve = cell.run.curves[SCORE]
         scored = curve.measurements > 0
         thin = style | {"linestyle": "-", "linewidth": 0.6, "alpha": 0.6}
         panel.plot(curve.steps[scored], curve.values[scored], **thin, zorder=2)
-        panel.plot(
-            curve.steps[scored][-1:],
-            curve.values[scored][-1:],
-            **style,
-            marker="x",
-            markersize=4,
-            clip_on=False,
-            zorder=4,
-        )
+        cross: Style = {"marker": "x", "markersize": 4, "clip_on": False, "zorder": 4}
+        panel.plot(curve.steps[scored][-1:], curve.values[scored][-1:], **style, **cross)
 
 
 def _steps_axis(panel: Axes, total_steps: int, labelled: bool) -> None:
@@ -244,12 +244,13 @@ def _handles(groups: Sequence[Group], styles: Styles) -> list[Line2D]:
     ]
 
 
-def _legend_and_note(figure: Figure, handles: list[Line2D], note: str, title: str | None = None) -> None:
-    """The legend above all panels and `note` under them.
+def _legend_and_note(figure: Figure, handles: list[Line2D], notes: list[str], title: str | None = None) -> None:
+    """The legend above all panels and `notes` under them.
 
     The note is the title of a legend without entries, for which the layout makes room.
     """
     widths = [0.6 + 0.06 * len(str(handle.get_label())) for handle in handles]  # of the entries, about, in inches
+    note = "\n".join(notes)
     rows = ceil(1.15 * sum(widths) / figure.get_figwidth())
     figure.set_figheight(figure.get_figheight() + LINE * (rows + note.count("\n") + (title is not None)))
     figure.legend(

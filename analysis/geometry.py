@@ -7,8 +7,8 @@ Fisher trace describes the policy, so every measurement of it counts.
 
 import numpy as np
 
-from analysis.cells import Progress
 from analysis.curves import Column, Floats
+from analysis.progress import Progress
 
 STABILITY_LAG = 20_000
 """Environment steps between the two Fisher traces that are compared."""

@@ -9,7 +9,9 @@ import numpy as np
 
 from analysis.alignment import AlignmentCurves, curves_of
 from analysis.cells import STATES, Cell, Suite
-from analysis.curves import Curve, Floats, bridged, grid_points
+from analysis.condensed import SCORE
+from analysis.curves import Curve, Floats, bridged
+from analysis.provenance import stamp
 from analysis.sample_efficiency import Resampled
 from analysis.statistics import RESAMPLES, Draws, generator, iqm, resample_runs, resampled_iqm
 from analysis.style import ordered
@@ -25,13 +27,12 @@ class Group:
     env: str
     variant: str
     cells: tuple[Cell, ...]
-    points: Floats
     resamples: int
 
     @cached_property
     def finished(self) -> list[Cell]:
         """The runs that finished, with a score or without."""
-        return [cell for cell in self.cells if cell.state == "finished" and cell.progress is not None]
+        return [cell for cell in self.cells if cell.state == "finished" and cell.run is not None]
 
     @cached_property
     def runs(self) -> list[Cell]:
@@ -60,22 +61,24 @@ class Group:
     @cached_property
     def scores(self) -> Curve:
         """Score curves of the runs: `steps` (K,), `values` and `measurements` (runs, K)."""
-        return _stack([cell.score_curve(self.points) for cell in self.runs])
+        return _stack(self._curves(SCORE))
 
     def kpi(self, name: str) -> Curve:
         """KPI curves where any run has a measurement: `steps` (P,), `values` and `measurements` (runs, P).
 
         A run without a measurement at such a point (all its updates rejected) is bridged by a straight line.
         """
-        curves = [cell.kpi_curve(name, self.points) for cell in self.runs]
-        stacked = _stack([curve._replace(values=bridged(curve)) for curve in curves])
+        stacked = _stack([curve._replace(values=bridged(curve)) for curve in self._curves(name)])
         measured = stacked.measurements.any(axis=0)
         return Curve(stacked.steps[measured], stacked.values[:, measured], stacked.measurements[:, measured])
 
     @cached_property
     def alignment(self) -> AlignmentCurves | None:
         """e(ρ) of the runs that took snapshots; None where there is no such run."""
-        return curves_of([cell.snapshots for cell in self.runs if cell.snapshots])
+        return curves_of([cell.run.snapshots for cell in self.runs if cell.run and cell.run.snapshots])
+
+    def _curves(self, name: str) -> list[Curve]:
+        return [cell.run.curves[name] for cell in self.runs if cell.run]
 
     @cached_property
     def curve(self) -> Floats:
@@ -121,6 +124,11 @@ class Results:
     groups: tuple[Group, ...]
     resamples: int
 
+    @cached_property
+    def source(self) -> str:
+        """The version of the benchmark and the hash of all cells, for the line under a table."""
+        return stamp(self.suite.cells)
+
     @property
     def with_snapshots(self) -> bool:
         """Whether the alignment error was measured against the damping in any run that counts."""
@@ -153,14 +161,18 @@ class Results:
 
 def gather(suite: Suite, resamples: int = RESAMPLES) -> Results:
     """Group the cells of a suite; `resamples` is the number of bootstrap resamples behind every interval."""
-    points = grid_points(suite.total_steps)
     groups = [
-        Group(env, variant, cells, points, resamples)
+        Group(env, variant, cells, resamples)
         for env in suite.envs
         for variant in ordered(suite.variants)
         if (cells := tuple(c for c in suite.cells if (c.env, c.variant) == (env, variant)))
     ]
     return Results(suite, tuple(groups), resamples)
+
+
+def source(groups: Sequence[Group]) -> str:
+    """The version of the benchmark and the hash of the cells of these groups, for the line under a figure."""
+    return stamp(cell for group in groups for cell in group.cells)
 
 
 def _distinct(cells: Sequence[Cell]) -> Floats:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository is not installed
 
+from analysis.provenance import benchmark
 from analysis.tables.formats import Table, number, percent
 from benchmarks.runs import RunFailed, chosen, machine, progress_of, train
 from tracking.record import CHECKPOINT, EPISODES
@@ -55,8 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"checkpoint_cost: {error}", file=sys.stderr)
         return 1
     header = ["Algorithm", "Save (ms)", "Share at 60 s", "Checkpoint (kB)", "Episodes (kB)"]
-    records = [dict(zip(header, entries, strict=True)) for entries in rows]
-    print(Table("checkpoint_cost", "Cost of saving", caption, records, header, rows, ("Algorithm",)).markdown())
+    print(Table("checkpoint_cost", "Cost of saving", caption, [], header, rows, benchmark(), ("Algorithm",)).markdown())
     return 0
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository is not installed
 
+from analysis.provenance import benchmark
 from analysis.tables.formats import Table, number, percent
 from benchmarks.runs import RunFailed, chosen, machine, progress_of, train
 
@@ -68,7 +69,11 @@ def main() -> None:
         f"the latter against the former.\n\nMachine: {described}."
     )
     header = ["Algorithm", "Updates", "Wall time, s", "Share", "First only, s", "Share, first only", "Saved"]
-    print(Table("diagnostics_cost", "Cost of the diagnostics", caption, [], header, rows, ("Algorithm",)).markdown())
+    print(
+        Table(
+            "diagnostics_cost", "Cost of the diagnostics", caption, [], header, rows, benchmark(), ("Algorithm",)
+        ).markdown()
+    )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from algorithms.algorithm import load_fisher
 from algorithms.batch import Batch
 from algorithms.policy import Policy, distribution_for
 from algorithms.surrogate import Surrogate
+from analysis.provenance import benchmark
 from analysis.tables.formats import Table, number
 from benchmarks.runs import RunFailed, machine, progress_of, train
 from pipeline.suites import find_algorithms
@@ -157,7 +158,7 @@ def main() -> None:
         rows = runs(options.batch, options.steps, options.pairs)
         tables.append(("Whole runs", caption, ["Algorithm", "µs per step", "Over adam_pg"], rows))
     for title, caption, header, rows in tables:
-        print(Table(title, title, caption, [], header, rows, (header[0],)).markdown())
+        print(Table(title, title, caption, [], header, rows, benchmark(), (header[0],)).markdown())
 
 
 if __name__ == "__main__":

@@ -83,24 +83,29 @@ def start(algorithm: str, env: str, steps: int, run_dir: Path) -> subprocess.Pop
 
 
 def stress(algorithm: str, env: str, kills: int, steps: int, seed: int, directory: Path) -> tuple[int, list[str]]:
-    """Kill one run `kills` times at most and let it end; returns how often it was killed, and `differences`."""
+    """Kill runs of one kind `kills` times in all, and let each end; returns how many there were, and `differences`."""
     rng = random.Random(f"{seed} {algorithm} {env}")
     directory.mkdir(parents=True)
-    whole, parts = directory / "whole", directory / "parts"
+    whole = directory / "whole"
     began = time.monotonic()
     if start(algorithm, env, steps, whole).wait() != 0:
         return 0, [f"the undisturbed run failed: {whole}.log"]
-    duration, killed = time.monotonic() - began, 0
-    while True:
-        process = start(algorithm, env, steps, parts)
-        try:
-            code = process.wait(rng.uniform(0, duration) if killed < kills else None)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            killed += 1
-            continue
-        return killed, differences(whole, parts) if code == 0 else [f"exit code {code}: {parts}.log"]
+    duration, killed, runs = time.monotonic() - began, 0, 0
+    while killed < kills:
+        runs += 1
+        parts = directory / f"parts-{runs}"
+        code: int | None = None
+        while code is None:
+            process = start(algorithm, env, steps, parts)
+            try:
+                code = process.wait(rng.uniform(0, duration) if killed < kills else None)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                killed += 1
+        if found := differences(whole, parts) if code == 0 else [f"exit code {code}: {parts}.log"]:
+            return runs, found
+    return runs, []
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -115,15 +120,15 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     cells = list(product(options.algorithms, options.envs))
     each = -(-options.kills // len(cells))
-    total, failures = 0, 0
+    failures = 0
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(options.jobs) as pool:
         results = pool.map(
             lambda c: stress(c[0], c[1], each, options.steps, options.seed, Path(directory) / "-".join(c)), cells
         )
-        for (algorithm, env), (killed, found) in zip(cells, results, strict=True):
-            total, failures = total + killed, failures + bool(found)
-            print(f"{env} {algorithm}: {killed} kills, {'; '.join(found) or 'equal'}", flush=True)
-    print(f"{total} kills over {len(cells)} runs; {failures or 'none'} of them ended differently")
+        for (algorithm, env), (runs, found) in zip(cells, results, strict=True):
+            failures += bool(found)
+            print(f"{env} {algorithm}: {each} kills over {runs} runs, {'; '.join(found) or 'all equal'}", flush=True)
+    print(f"{each * len(cells)} kills in all; {failures or 'none'} of {len(cells)} kinds of run ended differently")
     return 1 if failures else 0
 
 

@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository is not installed
 
+from analysis.provenance import benchmark
 from analysis.tables.formats import Record, Table, number
 from benchmarks.runs import RunFailed, train
 from settings import refuse, typed
@@ -191,7 +192,9 @@ def tabulate(search: Search, failed: Sequence[str]) -> Table:
 
     settings = list(search.configurations[0].settings)
     rows = [[_text(value) for value in record.values()] for record in records]
-    return Table("search", "Search", _caption(search, random, failed), records, list(records[0]), rows, settings)
+    return Table(
+        "search", "Search", _caption(search, random, failed), records, list(records[0]), rows, benchmark(), settings
+    )
 
 
 def _caption(search: Search, random: np.ndarray, failed: Sequence[str]) -> str:

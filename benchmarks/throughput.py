@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository is not installed
 
+from analysis.provenance import benchmark
 from analysis.tables.formats import Table, number
 from benchmarks.runs import RunFailed, chosen, last_line, machine, progress_of, train
 from tracking.manifest import read_manifest
@@ -154,7 +155,7 @@ def main() -> None:
         f"{versions(packages[1])}."
     )
     header = ["Algorithm", "Peer", "Ours, steps/s", "Peer, steps/s", "Ratio", "Critic"]
-    print(Table("throughput", "Throughput", caption, [], header, rows, ("Algorithm", "Peer")).markdown())
+    print(Table("throughput", "Throughput", caption, [], header, rows, benchmark(), ("Algorithm", "Peer")).markdown())
 
 
 if __name__ == "__main__":

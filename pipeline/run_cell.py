@@ -10,9 +10,11 @@
     3, the directory holds another run        moves it to RUN_DIR.old-<identity> and runs COMMAND once more
     4, another process trains there           exits 4
     130, 143, or while it is being stopped    exits likewise and records nothing: the next attempt goes on
+    5, for want of disk or memory             exits 5; on the last attempt 0, with why in status.json
     anything else, or without a status.json   exits with that code; on the last attempt records why, exits 0
 
-A SIGINT, SIGTERM or SIGHUP to the wrapper, or the end of the process PID, stops COMMAND with SIGTERM.
+A SIGINT, SIGTERM or SIGHUP to the wrapper, or the end of the process PID, stops COMMAND with SIGTERM. Where the
+wrapper itself cannot write, it says so in one line and exits 1.
 """
 
 import argparse
@@ -35,7 +37,7 @@ from tracking.manifest import STATUS, read_manifest, read_status, write_status
 POLL = 0.5  # s between two looks at the signals received and at the pipeline
 GRACE = 60.0  # s for a stopped run to save its state before it is killed
 LOCK_PAUSE = 5.0  # s before a locked directory is tried again: a killed pipeline's run ends within seconds
-FINISHED, FAILED, REFUSED, OTHER_IDENTITY, LOCKED = range(5)  # exit codes of train.py
+FINISHED, FAILED, REFUSED, OTHER_IDENTITY, LOCKED, SHORTAGE = range(6)  # exit codes of train.py
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
@@ -98,12 +100,15 @@ def run_cell(run_dir: Path, command: Sequence[str], attempt: int, attempts: int,
         _wait(LOCK_PAUSE if attempt < attempts else 0, stop.requested)
         return LOCKED
 
-    reason = _explain(code, last_line)
+    recorded = status["reason"] if code == SHORTAGE and status is not None else None
+    reason = recorded or _explain(code, last_line)
     if attempt < attempts:
+        (run_dir / STATUS).unlink(missing_ok=True)
         _say(run_dir, f"attempt {attempt} of {attempts}: {reason}")
         return code or 1
+    if recorded is None:
+        write_status(run_dir, "failed", reason)
     _say(run_dir, f"failed: {reason}")
-    write_status(run_dir, "failed", reason)
     return 0
 
 
@@ -178,6 +183,8 @@ def _explain(code: int, last_line: str) -> str:
     """Why a run that left no status ended, in one line."""
     if code == REFUSED:
         return f"refused: {last_line}"
+    if code == SHORTAGE:
+        return f"no disk or memory left: {last_line}"
     if code == 128 + signal.SIGKILL:
         return "killed by signal 9 (out of memory?)"
     if code > 128:
@@ -212,7 +219,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("command", nargs="+", help="the training command, after --")
     options = parser.parse_args(arguments)
     stop = Stop(options.pipeline_pid)
-    return run_cell(options.run_dir, options.command, options.attempt, options.attempts, stop)
+    try:
+        return run_cell(options.run_dir, options.command, options.attempt, options.attempts, stop)
+    except OSError as error:
+        print(f"{options.run_dir}: the cell cannot be run: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ class Suite:
     delta_ref: float
     total_steps: int
     cells: tuple[Cell, ...]
+    exceptions: Mapping[str, tuple[str, ...]]  # environment -> settings that runs have on it alone, the task's aside
 
     def describe(self) -> dict[str, Any]:
         """What suite.json holds: everything the analysis needs, nothing that only training reads."""
@@ -69,6 +70,7 @@ class Suite:
             "baseline": self.baseline,
             "delta_ref": self.delta_ref,
             "total_steps": self.total_steps,
+            "exceptions": {env: list(settings) for env, settings in self.exceptions.items()},
             "cells": cells,
         }
 
@@ -130,7 +132,12 @@ def _unroll(name: str, settings: Mapping[str, Any], root: Path) -> Suite:
         for variant, (algorithm, variant_overrides) in variants.items()
         for seed in seeds
     )
-    return Suite(name, baseline, float(delta_ref), total_steps, cells)
+    exceptions = {
+        env: own
+        for env, (_, overrides) in envs.items()
+        if (own := tuple(override for override in overrides if not override.lstrip("+").startswith("env.")))
+    }
+    return Suite(name, baseline, float(delta_ref), total_steps, cells, exceptions)
 
 
 def _envs(entries: Any, root: Path) -> dict[str, tuple[str, list[str]]]:

@@ -9,7 +9,7 @@ from analysis.groups import Group, Results
 from analysis.statistics import MIN_RUNS, iqm, percentile_interval, resampled_iqm
 from analysis.style import algorithm_name, environment_name
 from analysis.tables.formats import Record, Table, number
-from analysis.tables.words import step_words
+from analysis.tables.words import closing_words
 
 
 def alignment_curves(results: Results) -> Table:
@@ -25,12 +25,12 @@ def alignment_curves(results: Results) -> Table:
         "λ = ρ tr F/d, 1 orthogonal to it, 2 against it. Each entry: IQM over runs of the mean over a run's snapshots "
         "after the first one (95 % percentile bootstrap intervals over runs are in the CSV file); *: a natural "
         f"gradient behind it was not solved to the tolerance. Own ρ: of the algorithm's own damping. "
-        f"{step_words(results)}"
+        f"{closing_words(results)}"
     )
     header = ["Environment", "Algorithm", "Runs", "Own ρ", *(f"ρ = {rho:g}" for rho in rhos)]
     records = [record for group, curves in drawn for record in _records(group, curves)]
     rows = [_row(group, curves, rhos) for group, curves in drawn]
-    return Table("alignment_curves", "Alignment error against damping", caption, records, header, rows)
+    return Table("alignment_curves", "Alignment error against damping", caption, records, header, rows, results.source)
 
 
 def _records(group: Group, curves: AlignmentCurves) -> list[Record]:

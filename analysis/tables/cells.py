@@ -1,12 +1,11 @@
 """Table of all planned cells: state and reason, score, cost, identity, and the geometry of every run."""
 
 from analysis.cells import Cell
-from analysis.geometry import Record, run_counts, run_geometry
 from analysis.groups import Results
 from analysis.style import algorithm_name, environment_name
 from analysis.tables import formats
 from analysis.tables.formats import Table, number
-from analysis.tables.words import step_words
+from analysis.tables.words import closing_words
 
 SHORT = 12
 """Digits of a cell's identity that are shown."""
@@ -15,26 +14,21 @@ SHORT = 12
 def cells(results: Results) -> Table:
     """One row per planned cell; the CSV also has the run-level KPIs and counts of `analysis.geometry`."""
     planned = [cell for group in results.groups for cell in group.cells]
-    measured = [_geometry(cell, results.suite.delta_ref) for cell in planned]
+    measured = [cell.run.geometry | cell.run.counts if cell.run else {} for cell in planned]
     columns = dict.fromkeys(column for record in measured for column in record)
     records = [{**_record(cell), **columns, **record} for cell, record in zip(planned, measured, strict=True)]
     caption = (
         f"Every planned run of suite {results.suite.name}. Final score: episode return at the end of a "
         f"run; wall time: seconds of training; identity: first {SHORT} digits of the hash of "
-        f"configuration, code and versions. {step_words(results)}"
+        f"configuration, code and versions. {closing_words(results)}"
     )
     header = [
         "Environment", "Algorithm", "Seed", "State", "Steps", "Final score", "Wall time", "Steps/s",
         "Identity", "Reason",
     ]  # fmt: skip
     words = ("Environment", "Algorithm", "State", "Identity", "Reason")
-    return Table("cells", "Cells", caption, records, header, [_row(cell) for cell in planned], words)
-
-
-def _geometry(cell: Cell, delta_ref: float) -> Record:
-    if cell.progress is None:
-        return {}
-    return {**run_geometry(cell.progress, delta_ref), **run_counts(cell.progress)}
+    rows = [_row(cell) for cell in planned]
+    return Table("cells", "Cells", caption, records, header, rows, results.source, words)
 
 
 def _record(cell: Cell) -> formats.Record:

@@ -6,7 +6,7 @@ from analysis.groups import Group, Results
 from analysis.statistics import MIN_RUNS, percentile_interval
 from analysis.style import algorithm_name, environment_name
 from analysis.tables.formats import Record, Table, interval, number
-from analysis.tables.words import budget, few_runs, interval_words, step_words, unscored
+from analysis.tables.words import budget, closing_words, few_runs, interval_words, unscored
 
 
 def final_scores(results: Results) -> Table:
@@ -23,10 +23,10 @@ def final_scores(results: Results) -> Table:
         f"{interval_words(results)}{few_runs(results, 'the mean, and every run in parentheses')}. Runs: "
         "finished with a score / planned. Deterministic and stochastic: mean return of the evaluation "
         "episodes of the final policies; random: of uniformly random actions, pooled over the "
-        f"environment's runs. {step_words(results)}"
+        f"environment's runs. {closing_words(results)}"
     )
     header = ["Environment", "Algorithm", "Final score", "Runs", "Deterministic", "Stochastic", "Random"]
-    return Table("final_scores", "Final scores", caption, records, header, rows)
+    return Table("final_scores", "Final scores", caption, records, header, rows, results.source)
 
 
 def _record(results: Results, group: Group) -> Record:

@@ -51,8 +51,9 @@ LATEX = {
 class Table:
     """One table: `records` go to the CSV file, `header` and `rows` are what is read.
 
-    `words` are the headers of columns that hold words, which are left-aligned; numbers are right-aligned. In
-    LaTeX a repeated entry of the first column is left out.
+    `source` is a line under the caption that says where the table comes from. `words` are the headers of columns that
+    hold words, which are left-aligned; numbers are right-aligned. In LaTeX a repeated entry of the first column is
+    left out.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Table:
     records: Sequence[Record]
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    source: str
     words: Sequence[str] = ("Environment", "Algorithm")
 
     def csv(self) -> str:
@@ -72,11 +74,11 @@ class Table:
         return file.getvalue()
 
     def markdown(self) -> str:
-        """A pipe table under its caption."""
+        """A pipe table under its caption and source."""
         alignment = [":--" if title in self.words else "--:" for title in self.header]
         lines = [self.header, alignment, *([_markdown(entry) for entry in row] for row in self.rows)]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{self.caption}\n\n{table}\n"
+        return f"{self.caption}\n\n{self.source}\n\n{table}\n"
 
     def latex(self) -> str:
         """A ``table`` environment that needs the package booktabs only."""
@@ -95,6 +97,7 @@ class Table:
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}" if len(self.header) > WIDE else r"\centering\small",
             rf"\caption{{{latex(self.caption)}}}",
             rf"\label{{tab:{self.name.replace('_', '-')}}}",
+            rf"{{\tiny {latex(self.source)}\par}}",
             rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
             r"\toprule",
             " & ".join(latex(entry) for entry in self.header) + r" \\",

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from analysis import geometry as kpis
-from analysis.geometry import DEGENERATE, KPIS, STABILITY_LAG, run_counts, run_geometry
+from analysis.geometry import DEGENERATE, KPIS, STABILITY_LAG
 from analysis.groups import Group, Results
 from analysis.statistics import MIN_RUNS, bootstrap_interval, generator, iqm
 from analysis.style import algorithm_name, environment_name
 from analysis.tables.formats import Record, Table, number, percent
-from analysis.tables.words import step_words, unscored
+from analysis.tables.words import closing_words, unscored
 
 SHOWN: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "kl_median": ("KL median", number),
@@ -44,17 +44,15 @@ def geometry(results: Results) -> Table:
         f"a run; σ_τ: standard deviation of log τ(t+L)/τ(t), L = {STABILITY_LAG // 1000}k steps; its "
         "floor: √½ × standard deviation of log(τ₁/τ₂), what sampling noise alone would give. Rejected: "
         "share of all updates; other outcomes than stepped and rejected, and NaN values of the KPIs, are "
-        f"counted over all runs. {step_words(results)}"
+        f"counted over all runs. {closing_words(results)}"
     )
     header = ["Environment", "Algorithm", "Runs", *(title for title, _ in SHOWN.values()), "Other", "NaN"]
     rows = [_row(record) for record in records]
-    return Table("geometry", "Geometry", caption, records, header, rows)
+    return Table("geometry", "Geometry", caption, records, header, rows, results.source)
 
 
 def _record(results: Results, group: Group) -> dict[str, Any]:
-    progresses = [cell.progress for cell in group.finished if cell.progress is not None]
-    runs = [run_geometry(progress, results.suite.delta_ref) for progress in progresses]
-    counts = [run_counts(progress) for progress in progresses]
+    runs = [cell.run for cell in group.finished if cell.run is not None]
     record: dict[str, Any] = {
         "env": group.env,
         "variant": group.variant,
@@ -63,12 +61,12 @@ def _record(results: Results, group: Group) -> dict[str, Any]:
         "runs_finished": len(group.finished),
     }
     for name in kpis.RUN_LEVEL:
-        values = np.array([value for run in runs if (value := run[name]) is not None])
+        values = np.array([value for run in runs if (value := run.geometry[name]) is not None])
         record[name] = float(iqm(values)) if values.size else None
         record[f"{name}_low"], record[f"{name}_high"] = _interval(values, group, results.resamples)
     for name in kpis.COUNTS:
-        record[name] = sum(count[name] for count in counts)
-    record["nan"] = sum(count[f"{name}_nan"] for count in counts for name in KPIS)
+        record[name] = sum(run.counts[name] for run in runs)
+    record["nan"] = sum(run.counts[f"{name}_nan"] for run in runs for name in KPIS)
     record["note"] = unscored(group)
     return record
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.cells import Cell
+from analysis.condensed import SCORE
+from analysis.curves import Curve
 from analysis.groups import Group, Results
 from analysis.sample_efficiency import (
     LEVELS,
@@ -17,7 +18,7 @@ from analysis.sample_efficiency import (
 from analysis.statistics import MIN_RUNS
 from analysis.style import algorithm_name, environment_name
 from analysis.tables.formats import Record, Table, interval, thousands
-from analysis.tables.words import interval_words, step_words, unscored
+from analysis.tables.words import closing_words, interval_words, unscored
 
 MEASURED = (
     "random",
@@ -59,7 +60,7 @@ def sample_efficiency(results: Results) -> Table:
         f"runs {interval_words(results)}, given from {MIN_RUNS} runs on either side; threshold, curves and "
         "crossings are recomputed in every resample. “<”: the curve never reaches the threshold and the "
         "gain lies below the bound 1 − T/N; resamples in which it does not count as -∞ for the lower end "
-        f"and as their bound for the upper end. {step_words(results)}"
+        f"and as their bound for the upper end. {closing_words(results)}"
     )
     if undefined:
         caption += f" Undefined: {'; '.join(undefined)}."
@@ -67,7 +68,7 @@ def sample_efficiency(results: Results) -> Table:
     for level in LEVELS:
         header += [f"Reached {level}", f"Steps to {level}", f"Gain at {level}"]
     rows = [_row(levels) for levels in by_group]
-    return Table("sample_efficiency", "Sample efficiency", caption, records, header, rows)
+    return Table("sample_efficiency", "Sample efficiency", caption, records, header, rows, results.source)
 
 
 def _record(results: Results, group: Group, level: float) -> dict[str, Any]:
@@ -115,8 +116,9 @@ def _undefined(results: Results, env: str, baseline: Group | None) -> str:
 
 def _steps(group: Group, goal: float) -> dict[str, Any]:
     """Steps of every finished run to the score `goal`, and their mean restricted to T."""
-    steps = {cell.seed: _steps_of_run(cell, group, goal) for cell in group.finished}
-    ends = {cell.seed: float(cell.env_steps or 0) for cell in group.finished}
+    runs = {cell.seed: cell.run for cell in group.finished if cell.run is not None}
+    steps = {seed: _first_steps(run.curves[SCORE], goal) for seed, run in runs.items()}
+    ends = {seed: float(run.env_steps) for seed, run in runs.items()}
     restricted = [min(steps[seed], ends[seed]) for seed in steps]
     words = (f"{s}:{n:.0f}" if np.isfinite(n) else f"{s}:>{ends[s]:.0f}" for s, n in steps.items())
     return {
@@ -126,8 +128,7 @@ def _steps(group: Group, goal: float) -> dict[str, Any]:
     }
 
 
-def _steps_of_run(cell: Cell, group: Group, goal: float) -> float:
-    curve = cell.score_curve(group.points)
+def _first_steps(curve: Curve, goal: float) -> float:
     return float(first_crossing(curve.values, np.asarray(goal), curve.steps))
 
 

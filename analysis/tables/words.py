@@ -2,6 +2,7 @@
 
 from analysis.groups import Group, Results
 from analysis.statistics import MIN_RUNS
+from analysis.style import environment_name
 
 
 def budget(results: Results) -> str:
@@ -20,11 +21,14 @@ def few_runs(results: Results, instead: str) -> str:
     return f"; with fewer than {MIN_RUNS} runs {instead}" if too_few else ""
 
 
-def step_words(results: Results) -> str:
-    """What a step is."""
+def closing_words(results: Results) -> str:
+    """What a step is, and where runs have settings of their own: the end of every caption."""
     atari = any(env.startswith("atari") for env in results.suite.envs)
     frames = " (on Atari 4 frames)" if atari else ""
-    return f"A step is one agent–environment interaction{frames}."
+    exceptions = [
+        f" On {environment_name(env)} with {', '.join(settings)}." for env, settings in results.suite.exceptions.items()
+    ]
+    return f"A step is one agent–environment interaction{frames}.{''.join(exceptions)}"
 
 
 def unscored(group: Group) -> str:

@@ -39,6 +39,7 @@ def write_suite(
     batch: int = 2048,
     interval: int = 10,
     snapshots: int = 0,
+    exceptions: dict[str, list[str]] | None = None,
 ) -> Path:
     """Write results/synthetic with every cell finished; returns the suite's directory."""
     suite_dir = root / "results" / "synthetic"
@@ -65,6 +66,7 @@ def write_suite(
         "baseline": "adam_pg",
         "delta_ref": 0.02,
         "total_steps": total_steps,
+        "exceptions": exceptions or {},
         "cells": cells,
     }
     (suite_dir / "suite.json").write_text(json.dumps(plan))

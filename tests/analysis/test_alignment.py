@@ -189,5 +189,6 @@ def test_null_and_nan_of_the_file_stay_apart(tmp_path: Path) -> None:
     changed = table.set_column(place, "alignment_error", pa.array(errors, type=pa.float64(), from_pandas=False))
     pq.write_table(changed, path)
     [cell] = load_suite(suite_dir).cells
-    assert cell.snapshots is not None
-    assert (cell.snapshots.error.measured[-2:].tolist(), cell.snapshots.error.nan) == ([True, False], 1)
+    assert cell.run is not None
+    assert cell.run.snapshots is not None
+    assert (cell.run.snapshots.error.measured[-2:].tolist(), cell.run.snapshots.error.nan) == ([True, False], 1)

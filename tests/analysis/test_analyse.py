@@ -34,7 +34,8 @@ def test_command_writes_every_file(tmp_path: Path) -> None:
     assert done.stdout.startswith("synthetic: 8 of 8 planned runs finished")
     tables = {path.name for path in (suite_dir / "tables").iterdir()}
     names = ("final_scores", "sample_efficiency", "geometry", "cells")
-    assert tables == {f"{name}.{kind}" for name in names for kind in ("csv", "md", "tex")} | {"index.md"}
+    formats = {f"{name}.{kind}" for name in names for kind in ("csv", "md", "tex")}
+    assert tables == formats | {"index.md", "provenance.json"}
     figures = {path.name for path in (suite_dir / "figures").iterdir()}
     stems = ("learning_curves", "geometry_hopper", "geometry_atari_pong")
     assert figures == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")}
@@ -90,8 +91,11 @@ def test_a_failure_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.Monk
     ("plan", "complaint"),
     [
         (None, "no such file"),
-        ({"suite": "x"}, "without baseline, cells, delta_ref, total_steps"),
-        ({"suite": "x", "baseline": "a", "delta_ref": 0.02, "total_steps": 1, "cells": []}, "plans no cell"),
+        ({"suite": "x"}, "without baseline, cells, delta_ref, exceptions, total_steps"),
+        (
+            {"suite": "x", "baseline": "a", "delta_ref": 0.02, "total_steps": 1, "exceptions": {}, "cells": []},
+            "plans no cell",
+        ),
     ],
 )
 def test_a_bad_plan_is_refused_in_one_line(tmp_path: Path, plan: dict[str, object] | None, complaint: str) -> None:

@@ -5,11 +5,13 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
 from analysis.cells import load_suite
 from analysis.curves import Floats
 from analysis.figures import geometry, learning_curves, save_figure
 from analysis.groups import Results, gather
+from analysis.provenance import stamp
 from analysis.statistics import iqm
 from analysis.style import algorithm_name, environment_name, line_styles, ordered
 from tests.analysis.synthetic import write_suite
@@ -28,7 +30,7 @@ def test_line_is_the_iqm_in_a_band_from_three_runs_on(tmp_path: Path) -> None:
     [panel] = figure.axes
     assert len(panel.lines) == 2
     assert len(panel.collections) == 2
-    scores = np.stack([cell.score_curve(suite.groups[1].points).values for cell in suite.groups[1].runs])
+    scores = suite.groups[1].scores.values
     np.testing.assert_allclose(ydata(panel.lines[1]), iqm(scores, axis=0))
     assert xdata(panel.lines[1])[-1] == 59_392  # the end of the run
     assert "IQM over 5 runs; band: pointwise 95 % percentile bootstrap interval" in notes(figure)
@@ -87,15 +89,27 @@ def test_equal_data_give_equal_files(tmp_path: Path) -> None:
     suite = results(tmp_path, seeds=3)
     for name in ("one", "two"):
         figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000, 0.02)
-        save_figure(figure, tmp_path / name)
+        save_figure(figure, tmp_path / name, "v1, cells abc")
     for kind in (".png", ".pdf"):
         assert (tmp_path / "one").with_suffix(kind).read_bytes() == (tmp_path / "two").with_suffix(kind).read_bytes()
-    assert b"CreationDate" not in (tmp_path / "one.pdf").read_bytes()
+    pdf = (tmp_path / "one.pdf").read_bytes()
+    assert b"CreationDate" not in pdf
+    assert b"/Subject (v1, cells abc)" in pdf
+    assert Image.open(tmp_path / "one.png").info["Source"] == "v1, cells abc"
+
+
+def test_a_figure_says_which_cells_it_shows(tmp_path: Path) -> None:
+    suite = results(tmp_path, seeds=1)
+    styles = line_styles(suite.suite.variants)
+    for figure in (learning_curves(suite.groups, styles, 60_000, {}), geometry(suite.groups, styles, 60_000, 0.02)):
+        assert notes(figure).splitlines()[-1] == suite.source
+    one = geometry(suite.groups[:1], styles, 60_000, 0.02)
+    assert notes(one).splitlines()[-1] == stamp(suite.groups[0].cells) != suite.source
 
 
 def test_a_name_with_a_dot_keeps_it(tmp_path: Path) -> None:
     suite = results(tmp_path, seeds=1)
-    save_figure(learning_curves(suite.groups, line_styles(suite.suite.variants), 60_000, {}), tmp_path / "a_v1.5")
+    save_figure(learning_curves(suite.groups, line_styles(suite.suite.variants), 60_000, {}), tmp_path / "a_v1.5", "")
     assert (tmp_path / "a_v1.5.png").is_file()
 
 

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 
-from analysis.cells import COLUMNS, Progress
 from analysis.curves import Column, Floats
 from analysis.geometry import (
     kl_summary,
@@ -13,6 +12,7 @@ from analysis.geometry import (
     trace_stability,
     trace_summary,
 )
+from analysis.progress import COLUMNS, Progress
 
 NAN = float("nan")
 

@@ -255,6 +255,19 @@ def test_every_caption_says_interval_runs_and_step(suite_dir: Path) -> None:
         assert {len(row) for row in table.rows} == {len(table.header)}
 
 
+def test_captions_name_settings_that_runs_have_on_one_task_alone(tmp_path: Path) -> None:
+    suite_dir = write_suite(
+        tmp_path,
+        ["hopper", "ant"],
+        ["adam_pg"],
+        seeds=1,
+        total_steps=20_000,
+        exceptions={"hopper": ["algorithm.rho=5"]},
+    )
+    for table in (final_scores(read(suite_dir)), sample_efficiency(read(suite_dir)), geometry(read(suite_dir))):
+        assert table.caption.endswith(" On Hopper with algorithm.rho=5.")
+
+
 def test_csv_keeps_full_precision(suite_dir: Path) -> None:
     table = final_scores(read(suite_dir))
     rows = list(csv.DictReader(table.csv().splitlines()))

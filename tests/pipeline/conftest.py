@@ -48,15 +48,31 @@ if mode in ("sleep", "stubborn"):
     signal.signal(signal.SIGTERM, stop)
     (run_dir / "pid").write_text(str(os.getpid()))
     time.sleep(60)
-if mode == "slow":
+if mode == "slow" or (mode == "slow_first" and (run_dir / "attempts").stat().st_size < 2):
     (run_dir / "pid").write_text(str(os.getpid()))
     (run_dir / "checkpoint").write_text("half way")
-    time.sleep(1.5)
-if mode == "fail":
+    time.sleep(1.5 if mode == "slow" else 120)
+if mode == "shortage":
+    write_status(run_dir, "failed", "OSError: No space left on device", identity, 2048, None)
+if mode.startswith("shortage"):
+    print("checkpoint: No space left on device")
+    sys.exit(5)
+if mode == "fail" or (mode == "fail_first" and (run_dir / "attempts").stat().st_size < 2):
     write_status(run_dir, "failed", "parameters are not finite", identity, 2048, None)
     sys.exit(1)
 if mode != "silent":
     write_status(run_dir, "finished", None, identity, 4096, 1.5)
+"""
+
+CONFIG = """
+defaults:
+  - _self_
+  - critic: plain
+  - algorithm: ???
+  - env: ???
+  - fisher: plain
+  - tracker: files
+direction: ${algorithm.direction}
 """
 
 FAKE_ANALYSIS = """
@@ -83,7 +99,7 @@ def repository(tmp_path: Path) -> Path:
     for directory in ("conf/algorithm", "conf/env", "conf/suite", "algorithms", "analysis"):
         (root / directory).mkdir(parents=True)
     for algorithm in ("adam_pg", "trpo"):
-        (root / "conf" / "algorithm" / f"{algorithm}.yaml").write_text("batch_size: 2048\n")
+        (root / "conf" / "algorithm" / f"{algorithm}.yaml").write_text(f"name: {algorithm}\n")
         (root / "algorithms" / f"{algorithm}.py").write_text(f'"""The algorithm {algorithm}."""\n')
     (root / "conf" / "algorithm" / "half.yaml").touch()  # without algorithms/half.py
     (root / "algorithms" / "shared.py").touch()  # without conf/algorithm/shared.yaml
@@ -92,6 +108,8 @@ def repository(tmp_path: Path) -> Path:
             for path in (root / "conf" / kind / f"{name}.yaml", root / file.format(name)):
                 path.parent.mkdir(exist_ok=True)
                 path.touch()
+            (root / "conf" / kind / f"{name}.yaml").write_text(f"name: {name}\n")
+    (root / "conf" / "config.yaml").write_text(CONFIG)
     for env in ("halfcheetah", "hopper", "gym"):
         (root / "conf" / "env" / f"{env}.yaml").write_text("id: null\n")
     (root / "train.py").write_text(FAKE_TRAIN)

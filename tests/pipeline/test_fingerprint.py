@@ -1,41 +1,131 @@
 from pathlib import Path
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 
-from pipeline.fingerprint import _code, _values, fingerprint
+from pipeline import fingerprint as module
+from pipeline.fingerprint import fingerprint, made_from
 from pipeline.suites import Cell
+from tests.settings import compose
+from tracking.identity import REPOSITORY, source_files
+from train import training_modules
 
-CELL = Cell("hopper", "trpo", "trpo", 0, ("algorithm=trpo", "env=hopper", "seed=0", "critic=plain"), "results/x")
+OVERRIDES = ("algorithm=trpo", "env=hopper", "seed=0", "total_steps=4096")
+CELL = Cell("hopper", "trpo", "trpo", 0, OVERRIDES, "results/x")
+
+
+@pytest.fixture(autouse=True)
+def _of_a_new_process() -> None:
+    forget()
+
+
+def forget() -> None:
+    for cached in (
+        module._made_from,
+        module._read,
+        module._leaves,
+        module._identified,
+    ):  # a process reads each file once
+        cached.cache_clear()
 
 
 @pytest.mark.parametrize(
-    ("file", "line", "changes"),
+    ("file", "line", "changed"),
     [
-        ("algorithms/trpo.py", "step = 2", True),
-        ("train.py", "step = 2", True),
-        ("conf/algorithm/trpo.yaml", "clip: 0.2", True),
-        ("conf/env/hopper.yaml", "gamma: 0.9", True),
-        ("conf/config.yaml", "gamma: 0.9", True),
-        ("algorithms/critic_plain.py", "step = 2", True),
-        ("conf/critic/plain.yaml", "epochs: 2", True),
-        ("algorithms/fisher/kfac.py", "step = 2", True),  # the cell chooses no fisher, so any may be its own
-        ("algorithms/critic_kfac.py", "step = 2", False),
-        ("conf/critic/kfac.yaml", "epochs: 2", False),
-        ("algorithms/trpo.py", "# a comment", False),
-        ("conf/algorithm/trpo.yaml", "# a comment", False),
-        ("algorithms/adam_pg.py", "step = 2", False),
-        ("conf/algorithm/adam_pg.yaml", "clip: 0.2", False),
-        ("conf/env/halfcheetah.yaml", "gamma: 0.9", False),
-        ("conf/suite/quick.yaml", "seeds: 3", False),
-        ("pipeline/run_cell.py", "step = 2", False),
-        ("tracking/files.py", "step = 2", False),
-        ("Snakefile", "# a comment", False),
+        ("algorithms/trpo.py", "step = 2", "algorithms/trpo.py"),
+        ("train.py", "step = 2", "train.py"),
+        ("algorithms/critic_plain.py", "step = 2", "algorithms/critic_plain.py"),
+        ("algorithms/fisher/plain.py", "step = 2", "algorithms/fisher/plain.py"),  # trpo.yaml names no direction
+        ("conf/algorithm/trpo.yaml", "clip: 0.2", "conf/algorithm/trpo.yaml clip"),
+        ("conf/env/hopper.yaml", "kwargs: {speed: 0.9}", "conf/env/hopper.yaml kwargs.speed"),
+        ("conf/config.yaml", "rollout: {num_envs: 8}", "conf/config.yaml rollout.num_envs"),
+        ("conf/config.yaml", "device: cuda", "conf/config.yaml device"),
+        ("conf/critic/plain.yaml", "epochs: 2", "conf/critic/plain.yaml epochs"),
+        ("conf/fisher/plain.yaml", "rank: 2", "conf/fisher/plain.yaml rank"),
+        ("conf/config.yaml", "total_steps: 5", None),  # the cell says another
+        ("conf/config.yaml", "checkpoint: {interval: 5}", None),
+        ("algorithms/fisher/kfac.py", "step = 2", None),
+        ("algorithms/critic_kfac.py", "step = 2", None),
+        ("conf/critic/kfac.yaml", "epochs: 2", None),
+        ("algorithms/trpo.py", "# a comment", None),
+        ("conf/algorithm/trpo.yaml", "# a comment", None),
+        ("algorithms/adam_pg.py", "step = 2", None),
+        ("conf/algorithm/adam_pg.yaml", "clip: 0.2", None),
+        ("conf/env/halfcheetah.yaml", "gamma: 0.9", None),
+        ("conf/suite/quick.yaml", "seeds: 3", None),
+        ("pipeline/run_cell.py", "step = 2", None),
+        ("tracking/files.py", "step = 2", None),
+        ("Snakefile", "# a comment", None),
     ],
 )
-def test_what_makes_a_finished_cell_out_of_date(repository: Path, file: str, line: str, changes: bool) -> None:
-    before = fingerprint(CELL, repository)
+def test_what_makes_a_finished_cell_out_of_date_has_its_name(
+    repository: Path, file: str, line: str, changed: str | None
+) -> None:
+    before, fingerprint_before = made_from(CELL, repository), fingerprint(CELL, repository)
     with (repository / file).open("a") as text:
         text.write(f"\n{line}\n")
-    _code.cache_clear()  # a process computes each once; here is the next one
-    _values.cache_clear()
-    assert (fingerprint(CELL, repository) != before) == changes
+    forget()
+    now = made_from(CELL, repository)
+    assert {name for name, _ in before.items() ^ now.items()} == ({changed} if changed else set())
+    assert (fingerprint(CELL, repository) != fingerprint_before) == (changed is not None)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "overrides", "critics"),
+    [
+        ("[_self_]", [], {"plain"}),
+        ("[_self_, {override /critic@_global_.critic: kfac}]", [], {"kfac"}),
+        ("[_self_, {override /critic@_global_.critic: kfac}]", ["critic=plain"], {"plain"}),
+        ("[/base/of_all@_here_, _self_]", [], {"kfac"}),  # inherited from a file that overrides it
+        ("[_self_, {/critic@second: kfac}]", [], {"kfac", "plain"}),
+        ("[_self_, {override /critic@_global_.critic: '${name}'}]", [], {"kfac", "plain"}),  # cannot be told: any
+        ("[_self_]", ["+critic@second=kfac"], {"kfac", "plain"}),
+        ("[_self_]", ["critic=other"], {"kfac", "plain"}),
+        ("[_self_]", ["critic.name=kfac"], {"plain"}),
+    ],
+)
+def test_a_defaults_list_and_overrides_choose_the_files_of_conf(
+    repository: Path, defaults: str, overrides: list[str], critics: set[str]
+) -> None:
+    (repository / "conf" / "base").mkdir()
+    (repository / "conf" / "base" / "of_all.yaml").write_text("defaults: [{override /critic@_global_.critic: kfac}]\n")
+    (repository / "conf" / "algorithm" / "trpo.yaml").write_text(f"defaults: {defaults}\nname: trpo\n")
+    made = made_from(Cell("hopper", "trpo", "trpo", 0, (*OVERRIDES, *overrides), "results/x"), repository)
+    assert {name.split(".")[0].removeprefix("conf/critic/") for name in made if "conf/critic/" in name} == critics
+
+
+@pytest.mark.parametrize("algorithm", sorted(path.stem for path in (REPOSITORY / "conf" / "algorithm").glob("*.yaml")))
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["critic=kfac"],
+        ["critic=adam", "checkpoint.interval=5"],
+        ["env=gym", "env.id=CartPole-v1"],
+        ["direction=natural", "step_rule=kl", "fisher=lowrank"],
+        ["direction=natural", "step_rule=lr", "fisher=mc", "fisher.preconditioner=ekfac"],
+        ["direction=gradient", "step_rule=lr"],
+    ],
+)
+def test_a_cell_is_made_from_no_less_than_hydra_composes_and_its_identity_covers(
+    algorithm: str, overrides: list[str]
+) -> None:
+    if algorithm in ("ppo", "acktr") and any(override.startswith("direction") for override in overrides):
+        pytest.skip("no pair of direction and step rule")
+    env = [] if "env=gym" in overrides else ["env=hopper"]
+    given = [f"algorithm={algorithm}", *env, *overrides]
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        choices = hydra_compose("config", given, return_hydra_config=True).hydra.runtime.choices
+    made = made_from(Cell("hopper", algorithm, algorithm, 0, tuple(given), "results/x"))
+    sources = {name for name in made if name.endswith(".py")}
+    needed = source_files(training_modules(compose(*given)))
+    assert needed <= sources
+    assert sources <= needed | {"algorithms/fisher/exact.py"}  # and little more
+    groups = {
+        name.split(" ")[0].removeprefix("conf/").removesuffix(".yaml") for name in made if name.startswith("conf/")
+    }
+    chosen = {f"{g.partition('@')[0]}/{name}" for g, name in choices.items() if name}
+    chosen = {choice for choice in chosen if not choice.startswith(("hydra/", "tracker/"))}
+    assert {group for group in groups if group not in ("config", "pair/defaults")} == chosen
+    assert ("pair/defaults" in groups) == (algorithm in ("adam_pg", "npg", "trpo"))

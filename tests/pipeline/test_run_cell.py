@@ -104,6 +104,7 @@ def test_a_recorded_failure_is_a_finished_cell_at_once(cell: Cell) -> None:
         ("import_error", 1, "ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
         ("refuse", 2, "refused: total_steps: 5 is too few"),
         ("kill", 137, "killed by signal 9 (out of memory?)"),
+        ("shortage_unrecorded", 5, "no disk or memory left: checkpoint: No space left on device"),
     ],
 )
 def test_an_end_without_status_is_tried_again_and_recorded_at_the_last_attempt(
@@ -122,6 +123,39 @@ def test_an_end_without_status_is_tried_again_and_recorded_at_the_last_attempt(
         "env_steps": None,
         "episode_return": None,
     }
+
+
+def test_a_shortage_is_tried_again_and_its_status_stays_at_the_last_attempt(cell: Cell) -> None:
+    for attempt in (1, 2):
+        code, said = cell.run("mode=shortage", attempt=attempt)
+        assert code == 5
+        assert f"attempt {attempt} of 3: OSError: No space left on device" in said
+        assert not cell.recorded
+    code, said = cell.run("mode=shortage", attempt=3)
+    assert code == 0
+    assert "failed: OSError: No space left on device" in said
+    assert cell.status["reason"] == "OSError: No space left on device"
+    assert cell.status["identity"] == "a" * 64  # as train.py wrote it
+    assert (cell.run_dir / "attempts").stat().st_size == 3
+
+
+def test_a_place_that_cannot_be_written_is_named_in_one_line(cell: Cell) -> None:
+    cell.run_dir.parent.mkdir()
+    cell.run_dir.write_text("a file where the directory should be")
+    code, said = cell.run(attempt=3)
+    assert code == 1
+    assert len(said.splitlines()) == 1
+    assert said.startswith("results/seed-0: the cell cannot be run: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without space")
+def test_a_full_disk_ends_the_wrapper_in_one_line_and_starts_nothing(cell: Cell) -> None:
+    cell.run_dir.mkdir(parents=True)
+    (cell.run_dir / "train.log").symlink_to("/dev/full")
+    code, said = cell.run(attempt=3)
+    assert code == 1
+    assert said.splitlines() == ["results/seed-0: the cell cannot be run: [Errno 28] No space left on device"]
+    assert not (cell.run_dir / "attempts").exists()
 
 
 def test_success_without_a_status_is_no_success(cell: Cell) -> None:

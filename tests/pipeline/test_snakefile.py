@@ -37,8 +37,8 @@ class Grid:
         return subprocess.Popen(
             [SNAKEMAKE, "--config", "suite=tiny", *arguments],
             cwd=self.repository,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
             start_new_session=True,
@@ -47,7 +47,7 @@ class Grid:
     def run(self, *arguments: str, **environment: str) -> tuple[int, str]:
         """Exit code and what Snakemake said."""
         process = self.start(*arguments, **environment)
-        _, said = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=60)
         return process.returncode, said
 
     def complete(self, *arguments: str, **environment: str) -> str:
@@ -74,7 +74,7 @@ def grid(repository: Path) -> Grid:
 
 def test_a_bare_command_completes_a_grid_with_failing_cells(grid: Grid) -> None:
     said = grid.complete()
-    assert "suite tiny: 8 cells, 0 with a result" in said
+    assert said.count("suite tiny: 8 cells, 0 done, 8 to train: about ") == 1
     for env in ("halfcheetah", "other"):
         assert f"{env} adam_pg 0 finished None" in grid.index
         assert f"{env} unlucky 0 finished None" in grid.index
@@ -109,7 +109,9 @@ def test_only_what_is_out_of_date_is_done_again(grid: Grid) -> None:
     assert grid.attempts() == attempts
 
     grid.suite.write_text(SUITE.replace("[algorithm=trpo, mode=fail]", "[algorithm=trpo, mode=finish]"))
-    assert "8 cells, 8 with a result" in grid.complete()
+    said = grid.complete()
+    assert "suite tiny: 8 cells, 6 done (2 failed, which --config retry_failed=true tries again), 2 to train: " in said
+    assert "suite tiny: 2 out of date: override mode fail -> finish (2 of broken)\n" in said
     changed = {"halfcheetah/broken": 2, "other/broken": 2}
     assert grid.attempts() == attempts | changed
     assert "halfcheetah broken 0 finished None" in index.read_text()
@@ -119,6 +121,31 @@ def test_only_what_is_out_of_date_is_done_again(grid: Grid) -> None:
     grid.complete()
     changed |= {"halfcheetah/adam_pg": 2, "other/adam_pg": 2}
     assert grid.attempts() == attempts | changed
+
+
+def test_failed_cells_are_tried_again_when_asked_for_and_never_otherwise(grid: Grid) -> None:
+    grid.suite.write_text(
+        "envs: [halfcheetah, hopper]\nvariants: {good: [algorithm=trpo], bad: [algorithm=trpo, mode=fail_first]}\n"
+        "baseline: good\nseeds: 1\ntotal_steps: 4096\n"
+    )
+    grid.complete()
+    once = dict.fromkeys(("halfcheetah/bad", "halfcheetah/good", "hopper/bad", "hopper/good"), 1)
+    assert grid.attempts() == once
+    assert grid.index.count("failed parameters are not finite") == 2
+    assert "Nothing to be done" in grid.complete()
+
+    said = grid.complete("retry_failed=true", "-n", "--quiet", "host")
+    assert "suite tiny: 4 cells, 2 done, 2 to train (2 failed before): about" in said
+    assert said.count("reason: Forced execution") == 2
+    assert grid.attempts() == once
+
+    grid.complete("retry_failed=true")
+    assert grid.attempts() == once | {"halfcheetah/bad": 2, "hopper/bad": 2}
+    assert grid.index.count("finished None") == 4
+    for arguments in ([], ["retry_failed=true"]):
+        said = grid.complete(*arguments)
+        assert "suite tiny: 4 cells, 4 done\n" in said
+        assert "Nothing to be done" in said
 
 
 def test_cells_join_and_leave_with_the_suite(grid: Grid) -> None:
@@ -132,13 +159,13 @@ def test_cells_join_and_leave_with_the_suite(grid: Grid) -> None:
 
 
 def slow(grid: Grid) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-    """Start a grid of two slow cells; returns once both train."""
+    """Start a grid of two cells that are slow at first; returns once both train."""
     grid.suite.write_text(
-        "envs: [halfcheetah, hopper]\nvariants: {slow: [algorithm=trpo, mode=slow]}\nbaseline: slow\n"
+        "envs: [halfcheetah, hopper]\nvariants: {slow: [algorithm=trpo, mode=slow_first]}\nbaseline: slow\n"
         "seeds: 1\ntotal_steps: 4096\n"
     )
     pipeline = grid.start("--cores", "2")
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while len(pids := [p for p in grid.results.glob("runs/*/*/*/pid") if p.read_text()]) < 2:
         assert time.monotonic() < end, "the cells do not start"
         time.sleep(0.05)
@@ -153,13 +180,14 @@ def wait_for_end(processes: list[psutil.Process]) -> None:
 @pytest.mark.parametrize("how", ["killed", "interrupted"])
 def test_after_any_end_of_the_pipeline_the_same_command_goes_on(grid: Grid, how: str) -> None:
     pipeline, training = slow(grid)
+    wrappers = [wrapper for run in training if (wrapper := run.parent()) is not None]
     if how == "killed":
         pipeline.kill()
     else:
         os.killpg(pipeline.pid, signal.SIGINT)  # Ctrl-C reaches the whole process group
     pipeline.communicate(timeout=30)
     assert pipeline.returncode != 0
-    wait_for_end(training)
+    wait_for_end([*training, *wrappers])
     assert not list(grid.results.glob("runs/*/*/*/status.json"))
     assert len(list(grid.results.glob("runs/*/*/*/checkpoint"))) == 2
 
@@ -168,9 +196,24 @@ def test_after_any_end_of_the_pipeline_the_same_command_goes_on(grid: Grid, how:
     assert grid.index.count("finished") == 2
 
 
+def test_a_killed_wrapper_is_tried_again_within_the_same_command(grid: Grid) -> None:
+    pipeline, training = slow(grid)
+    for run in training:
+        wrapper = run.parent()
+        assert wrapper is not None
+        wrapper.kill()
+    wait_for_end(training)
+    said, _ = pipeline.communicate(timeout=60)
+    assert pipeline.returncode == 0, said
+    assert grid.attempts() == {"halfcheetah/slow": 2, "hopper/slow": 2}
+    assert grid.index.count("finished") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "text", "message"),
     [
+        (["suite=tiny", "retry_failed=maybe"], SUITE, "--config retry_failed=maybe: give true or false"),
+        (["suite=tiny", "sead=3"], SUITE, "--config sead: unknown; .*there are: .*retry_failed.* suite"),
         (["suite=none"], SUITE, "suite none: unknown; there are: tiny"),
         (["suite=tiny"], "", "suite tiny: .*tiny.yaml is empty"),
         (["suite=tiny"], SUITE.replace("seeds: 1", "seeds: [1, 1]"), "suite tiny: seeds: 1 is listed twice"),

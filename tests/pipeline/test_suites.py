@@ -167,8 +167,9 @@ def test_suite_json_holds_what_the_analysis_needs(repository: Path) -> None:
     command = [sys.executable, "-m", "pipeline.suites", "tried"]
     printed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
     described = json.loads(printed)
-    assert {key: described[key] for key in ("suite", "baseline", "delta_ref", "total_steps")} == {
+    assert {key: described[key] for key in described.keys() - {"cells"}} == {
         "suite": "tried",
+        "exceptions": {},
         "baseline": "adam_pg",
         "delta_ref": 0.02,
         "total_steps": 4096,
@@ -181,6 +182,13 @@ def test_suite_json_holds_what_the_analysis_needs(repository: Path) -> None:
         "run_dir": "results/tried/runs/halfcheetah/adam_pg/seed-0",
     }
     assert len(described["cells"]) == 12
+
+
+def test_settings_of_one_task_alone_are_exceptions_that_tables_name(repository: Path) -> None:
+    envs = [{"cart": ["env=gym", "env.id=CartPole-v1", "algorithm.delta=1", "+env.kwargs.x=1"]}, "halfcheetah"]
+    suite = load(repository, envs=envs)
+    assert suite.exceptions == {"cart": ("algorithm.delta=1",)}
+    assert suite.describe()["exceptions"] == {"cart": ["algorithm.delta=1"]}
 
 
 def test_no_suite_is_read_with_torch(repository: Path) -> None:

@@ -1,0 +1,141 @@
+"""How long cells will train and how much disk they will fill.
+
+From runs of the same environment and variant that finished here, wherever there are any, and otherwise from costs.csv.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import mean
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.suites import Cell
+from tracking.manifest import STATUS, read_status
+from tracking.record import PROGRESS
+
+TABLE = "pipeline/costs.csv"  # measured on one core of a 2026 server
+AROUND = 6.0  # s of a run that its wall_time leaves out: imports, warm-up, evaluation
+RUNS_READ = 10  # of every kind, the newest
+LEAST = 10.0  # s of training in a run whose speed means something
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run takes, and how this is known. Its tables grow with the steps, its other files do not."""
+
+    seconds_per_step: float
+    table_bytes_per_step: float
+    other_bytes: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What cells will take; `sources` counts the cells by what their part rests on."""
+
+    core_hours: float
+    bytes: float
+    sources: Counter[str]
+
+    def __str__(self) -> str:
+        """In words, for a message."""
+        hours, minutes = f"{self.core_hours:,.0f} core-hours", f"{60 * self.core_hours:.0f} core-minutes"
+        basis = ", ".join(f"{count} by {source}" for source, count in sorted(self.sources.items()))
+        return f"about {hours if self.core_hours >= 3 else minutes} and {self.bytes / 1e6:,.0f} MB ({basis})"
+
+
+def forecast(cells: Collection[Cell], total_steps: int, restarted: Collection[Cell], root: Path) -> Forecast:
+    """What is left to do of `cells` takes; the `restarted` train from the first step, others on from their last row."""
+    seconds = size = 0.0
+    sources: Counter[str] = Counter()
+    runs = {}
+    for cell in cells:
+        costs = _finished(cell.env, cell.variant, root)
+        runs[cell.env, cell.variant] = len(costs)
+        cost = _mean(costs) if costs else _tabled(cell.env, cell.algorithm, root)
+        row = None if cell in restarted else _last_row(root / cell.run_dir / PROGRESS)
+        seconds += AROUND + max(0.0, total_steps - (row[0] if row else 0.0)) * cost.seconds_per_step
+        size += cost.other_bytes + total_steps * cost.table_bytes_per_step
+        sources[cost.source] += 1
+    count = f"{sum(runs.values())} finished runs"
+    return Forecast(seconds / 3600, size, Counter({source or count: n for source, n in sources.items()}))
+
+
+@cache
+def _finished(env: str, variant: str, root: Path) -> tuple[Cost, ...]:
+    """The newest finished runs of a kind, of whichever suite."""
+    runs = sorted(root.glob(f"results/*/runs/{env}/{variant}/seed-*/{STATUS}"), key=lambda path: -path.stat().st_mtime)
+    costs: list[Cost] = []
+    for run_dir in (run.parent for run in runs):
+        if len(costs) == RUNS_READ:
+            break
+        try:
+            status = read_status(run_dir)
+        except ValueError:
+            continue
+        row = _last_row(run_dir / PROGRESS)
+        if status is not None and status["status"] == "finished" and row is not None and row[1] >= LEAST:
+            sizes = {path.name: path.stat().st_size for path in run_dir.iterdir() if path.is_file()}
+            tables = sum(size for name, size in sizes.items() if name.endswith(".parquet"))
+            costs.append(Cost(row[1] / row[0], tables / row[0], sum(sizes.values()) - tables, ""))
+    return tuple(costs)
+
+
+def _mean(costs: Collection[Cost]) -> Cost:
+    return Cost(
+        mean(cost.seconds_per_step for cost in costs),
+        mean(cost.table_bytes_per_step for cost in costs),
+        mean(cost.other_bytes for cost in costs),
+        "",
+    )
+
+
+def _last_row(progress: Path) -> tuple[float, float] | None:
+    """Steps and training seconds at the end of a progress.parquet, from its footer; None without a row."""
+    try:
+        with progress.open("rb") as file:
+            footer = pq.read_metadata(file)
+    except (OSError, pa.ArrowException):
+        return None
+    largest = dict.fromkeys(("env_steps", "wall_time"), 0.0)
+    for group in map(footer.row_group, range(footer.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema in largest and column.statistics is not None and column.statistics.has_min_max:
+                name = column.path_in_schema
+                largest[name] = max(largest[name], column.statistics.max)
+    return (largest["env_steps"], largest["wall_time"]) if all(largest.values()) else None
+
+
+def _tabled(env: str, algorithm: str, root: Path) -> Cost:
+    """The cost of a run by the table; of what it lacks, by the slowest row for the algorithm, or the slowest of all."""
+    table = _table(root)
+    if (env, algorithm) in table:
+        return table[env, algorithm]
+    alike = [cost for (_, other), cost in table.items() if other == algorithm] or list(table.values())
+    slowest = max(alike, key=lambda cost: cost.seconds_per_step)
+    return Cost(
+        slowest.seconds_per_step,
+        slowest.table_bytes_per_step,
+        slowest.other_bytes,
+        f"the slowest in {TABLE}",
+    )
+
+
+@cache
+def _table(root: Path) -> dict[tuple[str, str], Cost]:
+    lines = (root / TABLE).read_text(encoding="utf-8").splitlines()
+    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
+    return {
+        (row["env"], row["algorithm"]): Cost(
+            1 / float(row["steps_per_second"]),
+            float(row["table_bytes_per_step"]),
+            float(row["other_bytes"]),
+            TABLE,
+        )
+        for row in rows
+    }

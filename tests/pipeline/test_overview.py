@@ -1,0 +1,184 @@
+"""What is said before a grid trains: options, what is out of date, and what the rest will take."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import forecast as module
+from pipeline.forecast import forecast
+from pipeline.options import OptionError, read_options
+from pipeline.overview import failed_cells, overview
+from pipeline.suites import Cell
+from tracking.identity import REPOSITORY
+from tracking.manifest import write_status
+from tracking.tables import Table
+
+COSTS = """# measured somewhere
+env,algorithm,steps_per_second,table_bytes_per_step,other_bytes
+hopper,npg,1000,0.5,2000
+hopper,ppo,500,0.5,2000
+ant,ppo,250,1,1000
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for cached in (module._finished, module._table):  # a process reads each once
+        cached.cache_clear()
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "costs.csv").write_text(COSTS)
+    return tmp_path
+
+
+def cell(env: str, variant: str, seed: int = 0, algorithm: str | None = None) -> Cell:
+    overrides = (f"algorithm={algorithm or variant}", f"env={env}", f"seed={seed}")
+    return Cell(env, variant, algorithm or variant, seed, overrides, f"results/x/runs/{env}/{variant}/seed-{seed}")
+
+
+def train(root: Path, run: Cell, steps: int, seconds: float, status: str | None = "finished") -> Path:
+    run_dir = root / run.run_dir
+    run_dir.mkdir(parents=True)
+    table = Table(run_dir / "progress.parquet")
+    for i in range(1, 11):
+        table.append({"env_steps": i * steps // 10, "wall_time": i * seconds / 10})
+    table.flush()
+    if status is not None:
+        write_status(run_dir, status, None if status == "finished" else "parameters are not finite")
+    return run_dir
+
+
+def test_time_and_disk_come_from_finished_runs_of_the_kind(root: Path) -> None:
+    run_dir = train(root, cell("hopper", "npg"), 100_000, 50.0)
+    train(root, cell("hopper", "npg", 1), 300_000, 100.0)
+    train(root, cell("hopper", "npg", 2), 1000, 1000.0, "failed")
+    train(root, cell("hopper", "npg", 3), 1000, 1.0)  # too short to tell a speed
+    (run_dir.parent / "seed-0.old-1234").mkdir()
+    found = forecast([cell("hopper", "npg", 4)], 1_000_000, [], root)
+    assert found.core_hours == pytest.approx((1_000_000 * (5e-4 + 1 / 3000) / 2 + module.AROUND) / 3600)
+    sizes = {path.name: path.stat().st_size for path in run_dir.iterdir()}
+    assert 5 * sizes["progress.parquet"] < found.bytes < 11 * sizes["progress.parquet"]  # mean of x 10 and x 3.3
+    assert found.sources == {"2 finished runs": 1}
+
+
+def test_time_comes_from_the_table_where_nothing_finished_and_from_its_slowest_row_alike(root: Path) -> None:
+    cells = [cell("hopper", "npg"), cell("hopper", "fast", algorithm="npg"), cell("humanoid", "ppo")]
+    hours = [forecast([one], 100_000, [], root).core_hours for one in cells]
+    assert [3600 * each - module.AROUND for each in hours] == pytest.approx([100, 100, 400])
+    assert forecast([cell("humanoid", "new")], 100_000, [], root).core_hours == pytest.approx(
+        hours[2]
+    )  # slowest of all
+    total = forecast(cells, 100_000, [], root)
+    assert total.core_hours == pytest.approx(sum(hours))
+    assert total.bytes == 2 * 52_000 + 101_000
+    assert total.sources == {"pipeline/costs.csv": 2, "the slowest in pipeline/costs.csv": 1}
+    assert str(total).endswith("(2 by pipeline/costs.csv, 1 by the slowest in pipeline/costs.csv)")
+    assert str(total).startswith("about 10 core-minutes and 0 MB")
+
+
+def test_a_run_half_way_takes_half_the_time_unless_it_starts_again(root: Path) -> None:
+    half = cell("hopper", "npg")
+    train(root, half, 50_000, 60.0, status=None)
+    assert 3600 * forecast([half], 100_000, [], root).core_hours == pytest.approx(50 + module.AROUND)
+    assert 3600 * forecast([half], 100_000, [half], root).core_hours == pytest.approx(100 + module.AROUND)
+
+
+def test_a_damaged_table_is_no_reason_to_stop(root: Path) -> None:
+    run_dir = train(root, cell("hopper", "npg"), 100_000, 50.0)
+    (run_dir / "progress.parquet").write_bytes(b"PAR1 damaged")
+    assert forecast([cell("hopper", "npg", 1)], 100_000, [], root).sources == {"pipeline/costs.csv": 1}
+
+
+def test_the_committed_table_covers_the_quick_suite() -> None:
+    table = module._table(REPOSITORY)
+    algorithms = ("acktr", "adam_pg", "npg", "ppo", "trpo")
+    assert table.keys() >= {(e, a) for e in ("halfcheetah", "hopper", "inverted_double_pendulum") for a in algorithms}
+    assert all(1e-5 < cost.seconds_per_step < 1e-2 for cost in table.values())
+
+
+def say(root: Path, before: Mapping[Cell, Collection[str]], now: dict[Cell, list[str]], **more: Any) -> list[str]:
+    recorded = {
+        f"{one.run_dir}/status.json": [repr(one.overrides), *map(repr, entries)] for one, entries in before.items()
+    }
+    return overview(now, 100_000, recorded.get, root=root, **more)
+
+
+def test_what_is_out_of_date_is_said_in_words_and_counted_by_variant(root: Path) -> None:
+    cells = [cell(env, variant) for env in ("hopper", "ant") for variant in ("npg", "ppo")]
+    for one in cells:
+        train(root, one, 1000, 1.0)
+    before = {one: ["train.py: 1a", f"algorithms/{one.variant}.py: 2b", "conf/x.yaml clip: 0.2"] for one in cells}
+    assert say(root, before, {one: [*before[one], before[one][0]] for one in cells}) == ["4 cells, 4 done"]
+    assert say(root, {}, {one: ["train.py: 5e"] for one in cells}) == ["4 cells, 4 done"]  # Snakemake knows nothing
+
+    now = {one: list(before[one]) for one in cells}
+    now[cells[0]][1] = "algorithms/npg.py: 3c"
+    now[cells[2]][1] = "algorithms/npg.py: 3c"
+    now[cells[3]][2] = "conf/x.yaml clip: 0.3"
+    now[cells[3]].append("torch: 2.14")
+    first, second = say(root, before, now)
+    assert first.startswith("4 cells, 1 done, 3 to train: about ")
+    assert second == (
+        "3 out of date: algorithms/npg.py changed (2 of npg); "
+        "conf/x.yaml clip 0.2 -> 0.3 (1 of ppo); torch new (1 of ppo)"
+    )
+
+
+def test_overrides_that_changed_are_named_one_by_one(root: Path) -> None:
+    now = cell("hopper", "npg")
+    train(root, now, 1000, 1.0)
+    before = Cell(now.env, now.variant, now.algorithm, 0, (*now.overrides[:2], "seed=1", "gamma=0.9"), now.run_dir)
+    assert say(root, {before: []}, {now: []})[1] == (
+        "1 out of date: override gamma gone (1 of npg); override seed 1 -> 0 (1 of npg)"
+    )
+
+
+def test_many_changes_are_counted(root: Path) -> None:
+    one = cell("hopper", "npg")
+    train(root, one, 1000, 1.0)
+    line = say(root, {one: [f"x{i}: 1" for i in range(9)]}, {one: [f"x{i}: 2" for i in range(9)]})[1]
+    assert line.count("->") == 6
+    assert line.endswith("; 3 more changes")
+
+
+def test_failed_cells_are_done_until_they_are_tried_again(root: Path) -> None:
+    cells = [cell("hopper", "npg"), cell("hopper", "ppo")]
+    train(root, cells[0], 1000, 1.0)
+    train(root, cells[1], 1000, 1.0, "failed")
+    made: dict[Cell, list[str]] = {one: [] for one in cells}
+    assert say(root, {}, made) == ["2 cells, 2 done (1 failed, which --config retry_failed=true tries again)"]
+    assert failed_cells(cells, root) == [cells[1]]
+    assert say(root, {}, made, retried=[cells[1]])[0].startswith("2 cells, 1 done, 1 to train (1 failed before): about")
+    (root / cells[1].run_dir / "status.json").write_text("{")
+    assert failed_cells(cells, root) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"retry_fail": True},
+            "--config retry_fail: unknown; did you mean retry_failed? there are: n, retry_failed, x",
+        ),
+        ({"retry_failed": "maybe"}, "--config retry_failed=maybe: give true or false"),
+        ({"retry_failed": 1}, "--config retry_failed=1: give true or false"),
+        ({"n": "few"}, "--config n=few: give a whole number"),
+        ({"n": True}, "--config n=True: give a whole number"),
+    ],
+)
+def test_a_bad_option_is_refused_in_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError) as refusal:
+        read_options(given, {"x": "quick", "retry_failed": False, "n": 3})
+    assert str(refusal.value) == message
+
+
+def test_options_have_their_defaults_and_the_types_of_these() -> None:
+    defaults = {"x": "quick", "retry_failed": False, "n": 3}
+    assert [read_options({"retry_failed": text}, defaults)["retry_failed"] for text in ("true", "True", "false")] == [
+        True,
+        True,
+        False,
+    ]
+    assert read_options({}, defaults) == defaults
+    assert read_options({"x": 5, "retry_failed": True, "n": 4}, defaults) == {"x": "5", "retry_failed": True, "n": 4}

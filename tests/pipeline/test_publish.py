@@ -1,0 +1,214 @@
+"""Publishing runs: what is written, what is refused by name, and what stays as it is."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from analysis.__main__ import analyse
+from pipeline.publish import main, publish, todays_identity
+from pipeline.reuse import published_path
+from pipeline.suites import Cell, Suite, load_suite
+from tests.pipeline.published import SUITE, draw_nothing, identity, train, write_suite
+from tracking.published import read_published
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMITTED = "published numbers come from a committed manifest, and its run was trained"
+OTHER = {"config": {"cell": "other"}, "code": {}, "versions": {}, "device": "cpu"}
+
+
+@pytest.fixture
+def suite(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    draw_nothing(monkeypatch)
+    return write_suite(repository, monkeypatch)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def counted(repository: Path) -> dict[tuple[str, str], str]:
+    """State and reason of the cells in the published tables."""
+    rows = csv.DictReader((repository / "results/published/tiny/tables/cells.csv").read_text().splitlines())
+    return {(row["variant"], row["seed"]): " ".join((row["state"], row["reason"])).strip() for row in rows}
+
+
+def test_published_cells_give_the_tables_and_figures_of_the_runs_byte_by_byte(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = write_suite(repository, monkeypatch)
+    train_failed = repository / suite.cells[3].run_dir
+    manifest = json.loads((train_failed / "manifest.json").read_text())
+    failed = manifest | {"state": "failed", "reason": "FloatingPointError: KL is not finite"}
+    (train_failed / "manifest.json").write_text(json.dumps(failed))
+    (repository / "results/tiny/suite.json").write_text(json.dumps(suite.describe()))
+    analyse(Path("results/tiny"))
+    report = publish(suite, repository)
+    assert (report.count, report.refused) == (Counter(new=4), [])
+    for folder in ("tables", "figures"):
+        made = files(repository / "results/published/tiny" / folder)
+        assert made == files(repository / "results/tiny" / folder)
+        assert len(made) > 5
+    assert counted(repository)["trpo", "1"] == "failed FloatingPointError: KL is not finite"
+
+
+def test_a_published_cell_says_what_it_is_and_where_it_comes_from(repository: Path, suite: Suite) -> None:
+    publish(suite, repository)
+    cell = suite.cells[0]
+    path = repository / published_path(suite, cell)
+    header, curves = read_published(path)
+    assert (header["env"], header["variant"], header["seed"]) == ("hopper", "adam_pg", 0)
+    assert (header["state"], header["identity"]) == ("finished", identity(cell).hash)
+    assert header["overrides"] == list(cell.overrides)
+    assert header["provenance"]["git"] == {"commit": "c" * 40, "dirty": False}
+    assert header["provenance"]["packages"]["torch"] == "2.13.0+cpu"
+    assert header["provenance"]["identity"] == identity(cell).parts
+    assert set(header["files"]) == {"manifest.json", "progress.parquet", "evaluation.parquet", "alignment.parquet"}
+    assert curves["env_steps"].to_pylist() == [10_000, 20_000, 30_000, 40_000, 50_000, 59_392]
+    assert path.stat().st_size < 15_000
+
+
+def test_publishing_again_touches_no_cell(repository: Path, suite: Suite) -> None:
+    publish(suite, repository)
+    folder = repository / "results/published/tiny/cells"
+    first, times = files(folder), {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+    change_manifest(repository / suite.cells[0].run_dir, started="later")  # a run made again, with equal numbers
+    report = publish(suite, repository)
+    assert report.count == Counter(unchanged=4)
+    assert files(folder) == first
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")} == times
+
+
+def test_a_run_with_other_numbers_replaces_what_was_published(repository: Path, suite: Suite) -> None:
+    publish(suite, repository)
+    path = repository / suite.cells[0].run_dir / "evaluation.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(1, "episode_return", pq.read_table(path)["episode_length"].cast("double")), path)
+    assert publish(suite, repository).count == Counter(unchanged=3, replaced=1)
+    header, _ = read_published(repository / published_path(suite, suite.cells[0]))
+    assert header["run"]["evaluation"]["random"] == [1000.0] * 20
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ({"git": None}, f"{COMMITTED} outside git; commit, remove results/tiny/runs/hopper/adam_pg/seed-0 and train"),
+        ({"git": {"commit": "c" * 40, "dirty": True}}, f"{COMMITTED} with uncommitted changes; commit, remove"),
+        ({"identity": {"hash": "x", "parts": OTHER}}, "its run is not of today's suite (config cell: "),
+    ],
+)
+def test_a_run_that_is_not_to_be_published_is_refused_by_name_and_the_others_go_on(
+    repository: Path, suite: Suite, entries: dict[str, Any], reason: str
+) -> None:
+    change_manifest(repository / suite.cells[0].run_dir, **entries)
+    report = publish(suite, repository)
+    [line] = report.refused
+    assert line.startswith(f"hopper/adam_pg/seed-0: {reason}")
+    assert "\n" not in line
+    assert not (repository / published_path(suite, suite.cells[0])).exists()
+    assert report.count == Counter(new=3)
+    assert counted(repository)["adam_pg", "0"] == "missing not published"
+
+
+def test_a_cell_that_left_no_manifest_is_refused_with_its_reason(repository: Path, suite: Suite) -> None:
+    run_dir = repository / suite.cells[0].run_dir
+    (run_dir / "manifest.json").unlink()
+    (run_dir / "status.json").write_text(json.dumps({"status": "failed", "reason": "refused: total_steps=5"}))
+    assert "left no manifest (refused: total_steps=5)" in publish(suite, repository).refused[0]
+
+
+def test_a_grid_is_published_in_portions(repository: Path, suite: Suite) -> None:
+    """On one machine the runs of seed 0, on another those of seed 1: both count, and the first stay as they are."""
+    for cell in suite.cells:
+        if cell.seed == 1:
+            shutil.rmtree(repository / cell.run_dir)
+    assert publish(suite, repository).count == Counter({"new": 2, "not there": 2})
+    assert counted(repository)["trpo", "1"] == "missing not published"
+    first = files(repository / "results/published/tiny/cells")
+    shutil.rmtree(repository / "results/tiny/runs")
+    for cell in suite.cells:
+        if cell.seed == 1:
+            train(repository, cell)
+    assert publish(suite, repository).count == Counter(kept=2, new=2)
+    both = files(repository / "results/published/tiny/cells")
+    assert len(both) == 4
+    assert both | first == both
+    assert set(counted(repository).values()) == {"finished"}
+
+
+def test_a_published_cell_of_something_else_is_named_stays_and_does_not_count(
+    repository: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(suite, repository)
+    shutil.rmtree(repository / "results/tiny/runs")
+    before = files(repository / "results/published/tiny/cells")
+    other = identity(suite.cells[1])
+    monkeypatch.setattr(
+        "pipeline.publish.todays_identity", lambda cell, root: other if cell == suite.cells[0] else identity(cell)
+    )
+    report = publish(suite, repository)
+    assert report.count == Counter(kept=3)
+    assert report.refused[0].startswith("hopper/adam_pg/seed-0: published, but not of today's suite (config cell: ")
+    assert files(repository / "results/published/tiny/cells") == before
+    assert counted(repository)["adam_pg", "0"] == "missing published from other code or settings"
+
+
+def test_another_delta_needs_the_run(repository: Path, suite: Suite) -> None:
+    publish(suite, repository)
+    shutil.rmtree(repository / suite.cells[0].run_dir)
+    (repository / "conf/suite/tiny.yaml").write_text(SUITE + "delta_ref: 0.5\n")
+    report = publish(load_suite("tiny", repository), repository)
+    assert report.count == Counter(replaced=3)
+    assert "published for delta_ref 0.02" in report.refused[0]
+    assert counted(repository)["adam_pg", "0"] == "missing published for delta_ref 0.02; publish it again"
+
+
+def test_a_moved_fingerprint_is_renewed_where_the_identity_stands(
+    repository: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(suite, repository)
+    path = repository / published_path(suite, suite.cells[0])
+    before, _ = read_published(path)
+    shutil.rmtree(repository / "results/tiny/runs")
+    monkeypatch.setattr("pipeline.publish.fingerprint", lambda cell, root: "moved")
+    assert publish(suite, repository).count == Counter(renewed=4)
+    assert read_published(path)[0] == before | {"fingerprint": "moved"}
+
+
+def test_the_command_ends_with_1_and_a_line_where_a_cell_is_refused(
+    repository: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.publish.load_suite", lambda name: load_suite(name, repository))
+    monkeypatch.setattr("pipeline.publish.publish", lambda suite: publish(suite, repository))
+    assert main(["tiny"]) == 0
+    assert capsys.readouterr().out.startswith("suite tiny: 4 cells: 4 new, 0 refused\n")
+    change_manifest(repository / suite.cells[0].run_dir, git=None)
+    assert main(["tiny"]) == 1
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first == "suite tiny: 4 cells: 3 unchanged, 1 refused"
+    assert second.startswith("refused: hopper/adam_pg/seed-0: ")
+
+
+def test_todays_identity_is_the_one_that_train_py_records(tmp_path: Path) -> None:
+    overrides = ("algorithm=trpo", "env=inverted_pendulum", "seed=1", "total_steps=2048", "evaluation.episodes=1")
+    command = [sys.executable, "train.py", *overrides, f"run_dir={tmp_path}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    for cell in (
+        Cell("inverted_pendulum", "trpo", "trpo", 1, overrides, "elsewhere"),
+        Cell("inverted_pendulum", "trpo", "trpo", 1, (*overrides, "algorithm.delta=0.5"), "elsewhere"),
+    ):
+        same = todays_identity(cell).hash == manifest["identity"]["hash"]
+        assert same == (cell.overrides == overrides)
+
+
+def change_manifest(run_dir: Path, **entries: Any) -> None:
+    manifest = json.loads((run_dir / "manifest.json").read_text())
+    (run_dir / "manifest.json").write_text(json.dumps(manifest | entries))

@@ -1,0 +1,123 @@
+"""Published cells that stand in for runs: which count, and what Snakemake makes of them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.fingerprint import fingerprint
+from pipeline.reuse import plan, published_path, reusable
+from pipeline.suites import Cell, Suite, load_suite
+from tracking.published import PublishedError, write_published
+
+SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
+SUITE = "envs: [hopper]\nalgorithms: [adam_pg, trpo]\nseeds: 1\ntotal_steps: 4096\n"
+# Lists where the result of each cell would be read.
+ANALYSIS = """
+import json, sys
+from pathlib import Path
+
+results = Path(sys.argv[1])
+cells = json.loads((results / "suite.json").read_text())["cells"]
+(results / "tables").mkdir(exist_ok=True)
+(results / "tables" / "index.md").write_text("\\n".join(cell.get("published", cell["run_dir"]) for cell in cells))
+"""
+ECHO = "import sys; print(sys.argv[1:])\n"
+
+
+@pytest.fixture
+def suite(repository: Path) -> Suite:
+    (repository / "conf/suite/tiny.yaml").write_text(SUITE)
+    (repository / "analysis/__main__.py").write_text(ANALYSIS)
+    return load_suite("tiny", repository)
+
+
+def publish(repository: Path, suite: Suite, cell: Cell, **changes: Any) -> Path:
+    """A published cell as far as the pipeline looks at it, made from what there is today but for `changes`."""
+    header = {
+        "overrides": list(cell.overrides),
+        "fingerprint": fingerprint(cell, repository),
+        "delta_ref": suite.delta_ref,
+        **changes,
+    }
+    path = repository / published_path(suite, cell)
+    write_published(path, header, pa.table({"env_steps": pa.array([4096])}))
+    return path
+
+
+def snakemake(repository: Path, *arguments: str) -> tuple[int, str]:
+    done = subprocess.run([SNAKEMAKE, *arguments], cwd=repository, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [
+        ({}, True),
+        ({"fingerprint": "another"}, False),
+        ({"overrides": ["algorithm=adam_pg"]}, False),
+        ({"delta_ref": 0.01}, False),
+    ],
+)
+def test_a_published_cell_counts_if_it_is_made_from_what_there_is_today(
+    repository: Path, suite: Suite, changes: dict[str, Any], counts: bool
+) -> None:
+    cell = suite.cells[0]
+    publish(repository, suite, cell, **changes)
+    assert reusable(suite, repository) == ({cell: published_path(suite, cell)} if counts else {})
+
+
+def test_the_plan_names_the_file_that_stands_in_for_a_run(repository: Path, suite: Suite) -> None:
+    first, second = plan(suite, {suite.cells[0]: "file"})["cells"]
+    assert first["published"] == "file"
+    assert "published" not in second
+    assert plan(suite, {}) == suite.describe()
+
+
+def test_a_damaged_published_cell_stops_everything_by_name(repository: Path, suite: Suite) -> None:
+    path = publish(repository, suite, suite.cells[0])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(PublishedError, match=r"seed-0\.parquet: damaged"):
+        reusable(suite, repository)
+    code, said = snakemake(repository, "--config", "suite=tiny")
+    assert code == 1
+    assert said.splitlines()[-1].startswith(f"{path}: damaged")
+
+
+def test_a_published_cell_is_not_trained_and_its_file_is_analysed(repository: Path, suite: Suite) -> None:
+    published, trained = suite.cells
+    publish(repository, suite, published)
+    index = repository / "results/tiny/tables/index.md"
+    code, said = snakemake(repository, "--config", "suite=tiny")
+    assert code == 0, said
+    assert "suite tiny: 1 of 2 cells are published, which reuse_published=false trains again" in said
+    assert index.read_text().splitlines() == [published_path(suite, published), trained.run_dir]
+    assert not (repository / published.run_dir).exists()
+
+    code, said = snakemake(repository, "--config", "suite=tiny", "reuse_published=false")
+    assert code == 0, said
+    assert index.read_text().splitlines() == [published.run_dir, trained.run_dir]
+    assert json.loads((repository / published.run_dir / "status.json").read_text())["status"] == "finished"
+    assert (repository / trained.run_dir / "attempts").read_text() == "x"  # which was done
+
+
+def test_the_rules_hand_their_options_on(repository: Path, suite: Suite) -> None:
+    for module in ("publish", "rebuild", "verify"):
+        (repository / "pipeline" / f"{module}.py").write_text(ECHO)
+    options = ["sample=2", "sample_seed=5", "stop_after=9"]
+    code, said = snakemake(repository, "publish", "published", "verify", "--config", "suite=tiny", *options)
+    assert code == 0, said
+    for expected in (
+        "['tiny']",
+        "['tiny', '--sample', '2', '--sample-seed', '5', '--stop-after', '9']",
+    ):
+        assert expected in said
+    assert said.count("['tiny']") == 2
+    (repository / "conf/suite/tiny.yaml").rename(repository / "conf/suite/mujoco.yaml")
+    code, said = snakemake(repository, "published")
+    assert code == 0, said
+    assert "[]" in said  # every published suite
