@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -57,6 +58,8 @@ COMMON = (
 )  # fmt: skip
 DISK = "8m"
 """Size of the disk that fills up; a run of this kind takes some 2 MB, three checkpoints at a time."""
+SHOWN = 200
+"""Characters of a message that the table has room for."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,9 @@ def two_processes(bench: Bench) -> tuple[str, Path, Result]:
     """Start a second process on a run directory in use."""
     run_dir = bench.directory / "two"
     first = bench.half_way(run_dir, CARTPOLE)
+    first.send_signal(signal.SIGSTOP)  # or it would have finished by the time the second one looks
     second = bench.run(run_dir, CARTPOLE)
+    first.send_signal(signal.SIGCONT)
     ended(first)
     return "a second train.py", run_dir, second
 
@@ -298,8 +303,18 @@ def main() -> int:
                 different = differences(bench.directory / f"whole-{len(settings)}", run_dir)
                 lost = lost or again.code != 0 or bool(different)
                 after = "; ".join(different) or "equal to a run left alone"
-            said = result.said.replace(str(bench.directory), "…").replace("|", r"\|")
-            rows.append([fault, how, str(result.code), record.status, f"`{said}`", f"{kept} of 20", after])
+            said = shorten(result.said.replace(str(bench.directory), "…").replace("|", r"\|"), SHOWN, placeholder=" …")
+            rows.append(
+                [
+                    fault,
+                    how,
+                    str(result.code),
+                    record.status,
+                    f"`{said}`" if said else "nothing",
+                    f"{kept} of 20",
+                    after,
+                ]
+            )
     print("# Faults\n\nWritten by `python benchmarks/fault_table.py`, which provokes each of them for real.\n")
     header = ["Fault", "How", "Exit code", "State", "What the user sees", "Updates kept", "The same command again"]
     print("A fault hits a run of 20 updates half-way. State: as the next reader names it.\n")
