@@ -12,6 +12,7 @@ import torch
 
 from algorithms.algorithm import Outcome
 from algorithms.fisher.parameters import assign, flatten
+from benchmarks.kill_stress import differences
 from pipeline.suites import find_algorithms
 from tests.algorithms.problems import DISTRIBUTIONS, make_policy, make_problem
 from tests.settings import compose, run
@@ -63,6 +64,7 @@ def test_every_kpi_is_finite_or_null_for_a_named_reason(
         named = {
             "episode_return": True,  # null until every environment has ended an episode
             "rho_own": True,  # null for updates that follow no damped metric
+            "checkpoint_time": True,  # null when nothing was saved before the update
             "explained_variance": True,  # null when the targets do not vary
             "alignment_error": not (stepped and has_gradient),
             "quadratic_error": not (stepped and row["kl"] >= 1e-12),
@@ -88,10 +90,7 @@ def test_the_same_seed_gives_equal_files(
 ) -> None:
     assert run(tmp_path, f"algorithm={name}", *TASKS[task]) == 0
     first = three_updates(name, task)
-    for table in ("progress", "episodes", "evaluation"):
-        assert equal_tables(first / f"{table}.parquet", tmp_path / f"{table}.parquet"), table
-    states = [checkpoint.load(directory / "checkpoint")["policy"] for directory in (first, tmp_path)]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert differences(first, tmp_path) == []
 
 
 @each_algorithm
