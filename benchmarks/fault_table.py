@@ -23,8 +23,8 @@ from textwrap import shorten
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.kill_stress import differences
 from benchmarks.runs import last_line
+from tracking.compare import differences
 from tracking.identity import REPOSITORY
 from tracking.record import CHECKPOINT, load_run
 

@@ -12,11 +12,11 @@ import torch
 
 from algorithms.algorithm import Outcome
 from algorithms.fisher.parameters import assign, flatten
-from benchmarks.kill_stress import differences
 from pipeline.suites import find_algorithms
 from tests.algorithms.problems import DISTRIBUTIONS, make_policy, make_problem
 from tests.settings import compose, run
 from tracking import checkpoint
+from tracking.compare import differences
 from tracking.tables import equal_tables
 
 TASKS = {"mujoco": ("env=inverted_double_pendulum",), "cartpole": ("env=gym", "env.id=CartPole-v1")}

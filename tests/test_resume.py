@@ -19,11 +19,12 @@ import pytest
 import torch
 
 from algorithms.critic_adam import AdamCritic
-from benchmarks.kill_stress import differences, start
+from benchmarks.kill_stress import start
 from envs.rollout import Collector
 from envs.tasks import check_simulation
 from pipeline.suites import find_algorithms
 from tests.settings import CONF, run
+from tracking.compare import differences
 from tracking.record import CHECKPOINT, load_run
 
 TASKS = sorted(path.stem for path in (CONF / "env").glob("*.yaml") if path.stem != "gym")

@@ -11,6 +11,7 @@
     lock                 held by the process that trains here                      lock.py
     wandb/               what W&B wrote, with `tracker=wandb`                      wandb_tracker.py
 
-`run.py` writes such a directory, `record.py` reads one. Every file is replaced atomically (`files.py`), so
-all are readable at any instant. Only `checkpoint.py`, and `run.py` through it, import torch.
+`run.py` writes such a directory, `record.py` reads one, `compare.py` tells two apart. Every file is replaced
+atomically (`files.py`), so all are readable at any instant. Only `checkpoint.py`, and through it `run.py` and
+`compare.py`, import torch.
 """
