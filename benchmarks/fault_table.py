@@ -31,11 +31,12 @@ from tracking.record import CHECKPOINT, load_run
 TASK = '''
 import os
 import gymnasium
+import numpy
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 
 
 class Cheetah(HalfCheetahEnv):
-    """HalfCheetah that raises, or whose simulation diverges, while the variable FAULT says so."""
+    """HalfCheetah that raises, diverges or asks for a petabyte, while the variable FAULT says so."""
 
     steps = 0
 
@@ -45,6 +46,8 @@ class Cheetah(HalfCheetahEnv):
             raise RuntimeError("the robot does not answer")
         if Cheetah.steps == 12_000 and os.environ.get("FAULT") == "diverge":
             self.data.qvel[:] = 1e9
+        if Cheetah.steps == 12_000 and os.environ.get("FAULT") == "memory":
+            numpy.zeros(10**15)
         return super().step(action)
 
 
@@ -199,14 +202,6 @@ def signalled(number: signal.Signals) -> Callable[[Bench], tuple[str, Path, Resu
     return provoke
 
 
-def out_of_memory(bench: Bench) -> tuple[str, Path, Result]:
-    """Take the memory away half-way, by a limit on the address space."""
-    run_dir = bench.directory / "memory"
-    process = bench.half_way(run_dir, CARTPOLE)
-    resource.prlimit(process.pid, resource.RLIMIT_AS, (0, 0))  # what it has it keeps
-    return "limit on the address space", run_dir, ended(process)
-
-
 def faulty_task(fault: str) -> Callable[[Bench], tuple[str, Path, Result]]:
     """Let the task itself fail."""
 
@@ -264,7 +259,7 @@ def nan_loss(bench: Bench) -> tuple[str, Path, Result]:
 FAULTS: dict[str, Callable[[Bench], tuple[str, Path, Result] | None]] = {
     "disk full": full_disk,
     "directory read-only": read_only,
-    "out of memory": out_of_memory,
+    "out of memory": faulty_task("memory"),
     "killed, as for memory": signalled(signal.SIGKILL),
     "SIGTERM": signalled(signal.SIGTERM),
     "SIGINT": signalled(signal.SIGINT),
@@ -297,7 +292,9 @@ def main() -> int:
             if fault == "NaN in a loss":
                 after = "fails again: the setting is the fault"
             else:
-                settings = CHEETAH if fault in ("environment raises", "simulation diverges") else CARTPOLE
+                settings = (
+                    CHEETAH if fault in ("environment raises", "simulation diverges", "out of memory") else CARTPOLE
+                )
                 again = bench.run(run_dir, settings)
                 different = differences(bench.directory / f"whole-{len(settings)}", run_dir)
                 lost = lost or again.code != 0 or bool(different)
