@@ -18,7 +18,7 @@ from algorithms.diagnostics import DiagnosticsConfig
 from algorithms.plugins import load
 from algorithms.policy import NetworkConfig
 from envs.rollout import EvaluationConfig, RolloutConfig
-from envs.tasks import EnvConfig
+from envs.tasks import EnvConfig, config_class
 from tracking.wandb_tracker import TrackerConfig
 
 
@@ -163,6 +163,7 @@ def typed(composed: DictConfig) -> RunConfig:
     schema = OmegaConf.structured(RunConfig)
     schema.algorithm = OmegaConf.structured(load_algorithm(composed.algorithm.name).Config)
     schema.critic = OmegaConf.structured(load_critic(composed.critic.name).Config)
+    schema.env = OmegaConf.structured(config_class(composed.env))
     schema.fisher = OmegaConf.structured(load_fisher(composed.fisher.name).Config)
     config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
     assert isinstance(config, RunConfig)

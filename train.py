@@ -91,7 +91,7 @@ def build(config: RunConfig) -> Learner:
     collector = Collector(config.env, config.rollout, seeds["environments"], seeds["actions"])
     policy = build_policy(config, collector.spaces, generator)
     critic = config.critic_class(
-        collector.spaces.n_observations,
+        collector.spaces.observation_shape,
         config.network,
         config.critic,
         generator,
@@ -108,17 +108,17 @@ def build(config: RunConfig) -> Learner:
 def build_policy(config: RunConfig, spaces: Spaces, generator: torch.Generator) -> Policy:
     """The policy network of a run, initialised from the generator."""
     distribution = distribution_for(spaces.n_actions, spaces.discrete)
-    return Policy(spaces.n_observations, distribution, config.network, generator).to(config.device)
+    return Policy(spaces.observation_shape, distribution, config.network, generator).to(config.device)
 
 
 def to_batch(rollout: Rollout, critic: Critic, gamma: float, config: AdvantageConfig, device: torch.device) -> Batch:
     """Values, advantages and value targets of a rollout."""
 
     def values_of(observations: np.ndarray) -> np.ndarray:
-        flat = torch.from_numpy(observations.reshape(-1, observations.shape[-1])).to(device)
-        return critic.values(flat).cpu().numpy().reshape(observations.shape[:-1]).astype(np.float64)
+        return critic.values(torch.from_numpy(observations).to(device)).cpu().numpy().astype(np.float64)
 
-    values = values_of(rollout.observations)
+    flat = rollout.observations.reshape(-1, *rollout.observations.shape[2:])
+    values = values_of(flat).reshape(rollout.rewards.shape)
     next_values = np.concatenate((values[1:], values_of(rollout.last_observations)[None]))
     if len(rollout.cut_off):
         next_values[tuple(rollout.cut_off.T)] = values_of(rollout.cut_off_observations)
@@ -324,7 +324,12 @@ def check(config: RunConfig) -> None:
 
 def training_modules(config: RunConfig) -> list[str]:
     """The files that shape this run's results, but for what they import."""
-    files = ["train.py", f"algorithms/{config.algorithm.name}.py", f"algorithms/critic_{config.critic.name}.py"]
+    files = [
+        "train.py",
+        f"envs/{config.env.kind}.py",
+        f"algorithms/{config.algorithm.name}.py",
+        f"algorithms/critic_{config.critic.name}.py",
+    ]
     metrics = [config.fisher.name, config.fisher.preconditioner] if config.direction == "natural" else []
     return [*files, *(f"algorithms/fisher/{name}.py" for name in metrics if name)]
 

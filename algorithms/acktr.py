@@ -59,12 +59,12 @@ class ACKTR(Algorithm):
         self.eta_max = config.learning_rate
 
     def update(self, problem: Surrogate, lr_scale: float) -> Update:
-        g = problem.gradient
+        c, g = self.config, problem.gradient
         if not torch.isfinite(g).all():
             return Update(Outcome.NON_FINITE)
         if not g.any():
             return Update(Outcome.ZERO_GRADIENT)
-        factors = kronecker_factors(problem.model, self.config.samples, self.rng)
+        factors = kronecker_factors(problem.model.subsample(c.states, self.rng), c.samples, self.rng)
         step = self.step(problem.theta, g, self.eta_max * lr_scale, factors)
         if step.change is None:
             return Update(Outcome(step.outcome.value), {**step.metrics}, step.damping)
@@ -75,9 +75,7 @@ class ACKTR(Algorithm):
     def _adapt(self, problem: Surrogate) -> None:
         """Let eta_max follow the divergence of the step just made."""
         c = self.config
-        with torch.no_grad():
-            z = self.policy(problem.batch.observations)
-        kl = float(self.policy.distribution.kl(problem.z, z).mean())
+        kl = float(self.policy.distribution.kl(problem.z, self.policy.z(problem.batch.observations)).mean())
         if kl > 2 * c.delta:
             self.eta_max /= c.adaptation
         elif kl < c.delta / 2:

@@ -1,6 +1,7 @@
 """What an update sees: one batch of transitions with their advantages and value targets."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class Batch:
     """One batch, time-major and flattened: entry t * num_envs + n is step t of environment n.
 
     Attributes:
-        observations: normalised, shape (B, n_observations).
+        observations: normalised, shape (B, ...); images are bytes.
         actions: as sampled, before any clipping to the action space; (B, A) or (B,).
         advantages: normalised; (B,).
         values: the critic's V(s) before this update; (B,).
@@ -49,6 +50,18 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.observations)
+
+    def select(self, states: Tensor | slice) -> "Batch":
+        """The transitions of these indices, flattened as they stand there."""
+        columns = ("observations", "actions", "advantages", "values", "targets")
+        return replace(self, **{name: getattr(self, name)[states] for name in columns})
+
+    def split(self, size: int | None) -> Iterator["Batch"]:
+        """The batch in parts of at most `size` transitions, in order; None: in one."""
+        if size is None or size >= len(self):
+            yield self
+        else:
+            yield from (self.select(slice(start, start + size)) for start in range(0, len(self), size))
 
 
 def gae(

@@ -11,7 +11,7 @@ from omegaconf import MISSING
 from torch import Tensor
 
 from algorithms.batch import Batch
-from algorithms.policy import NetworkConfig, mlp
+from algorithms.policy import NetworkConfig, in_passes, network
 
 
 @dataclass
@@ -50,21 +50,20 @@ class Critic(ABC):
 
     def __init__(
         self,
-        n_observations: int,
-        network: NetworkConfig,
+        shape: tuple[int, ...],
+        network_config: NetworkConfig,
         config: Any,
         generator: torch.Generator,
         rng: np.random.Generator,
         device: torch.device,
     ) -> None:
-        self.config, self.rng = config, rng
-        self.network = mlp([n_observations, *network.hidden, 1], network.activation, 1.0, generator).to(device)
+        self.config, self.rng, self.states_per_pass = config, rng, network_config.states_per_pass
+        self.network = network(shape, 1, network_config, 1.0, generator).to(device)
 
     @torch.inference_mode()
     def values(self, observations: Tensor) -> Tensor:
-        """V(s) for normalised observations: (B, n) -> (B,)."""
-        result: Tensor = self.network(observations).squeeze(-1)
-        return result
+        """V(s) for normalised observations: (B, ...) -> (B,)."""
+        return in_passes(self.network, observations, self.states_per_pass).squeeze(-1)
 
     @abstractmethod
     def fit(self, batch: Batch, lr_scale: float) -> dict[str, float]:

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from algorithms.batch import Batch
 from algorithms.critic import Critic, CriticConfig
 from algorithms.fisher.distributions import UnitGaussian
-from algorithms.fisher.factors import factors_of
+from algorithms.fisher.factors import Factors, factors_of, kronecker_factors
 from algorithms.fisher.metric import Model, backward_from
 from algorithms.fisher.parameters import assign, flatten
 from algorithms.kfac_step import KFACConfig, KFACStep
@@ -41,15 +42,11 @@ class KFACCritic(Critic):
         for s, y in self.minibatches(batch):
             theta = flatten(self.network)
             model = Model(self.network, theta, s, UnitGaussian(), y)
-            z, passes = model.forward()
-            error = y.unsqueeze(-1) - z.detach()
-            # With one output, delta serves both: its outer products are G, and error * delta is the loss's own.
-            backward = list(backward_from(z, passes, [torch.ones_like(z)]))
-            g = torch.cat([p.layer.vector(p.mean_gradient(error * delta)) for p, delta in backward])
-            step = self.step(theta, g, self.config.learning_rate * lr_scale, factors_of(backward))
+            loss, g, factors = self._whole(model) if self.config.states is None else self._sampled(model)
+            step = self.step(theta, g, self.config.learning_rate * lr_scale, factors)
             if step.change is not None:
                 assign(self.network, theta + step.change)
-            losses.append(0.5 * error.square().mean())
+            losses.append(loss)
             steps.append(step)
 
         def total(metric: str) -> float:
@@ -62,6 +59,28 @@ class KFACCritic(Critic):
             "critic_factor_jitters": total("factor_jitters"),
             "critic_factors_skipped": total("factors_skipped"),
         }
+
+    def _whole(self, model: Model) -> tuple[Tensor, Tensor, list[Factors]]:
+        """Loss, its negative gradient and the factors from one pass over the same states.
+
+        With one output, delta serves both: its outer products are G, and error * delta is the loss's own.
+        """
+        z, passes = model.forward()
+        error = model.actions.unsqueeze(-1) - z.detach()
+        backward = list(backward_from(z, passes, [torch.ones_like(z)]))
+        g = torch.cat([p.layer.vector(p.mean_gradient(error * delta)) for p, delta in backward])
+        return 0.5 * error.square().mean(), g, factors_of(backward)
+
+    def _sampled(self, model: Model) -> tuple[Tensor, Tensor, list[Factors]]:
+        """Loss and its negative gradient, and the factors on some of the states."""
+        theta = model.theta.clone().requires_grad_()
+        loss = 0.5 * torch.nn.functional.mse_loss(model.function(theta).squeeze(-1), model.actions)
+        (gradient,) = torch.autograd.grad(loss, theta)
+        return (
+            loss.detach(),
+            -gradient,
+            kronecker_factors(model.subsample(self.config.states, self.rng), None, self.rng),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"step": self.step.state_dict()}

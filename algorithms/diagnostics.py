@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from algorithms.algorithm import Outcome, Update
-from algorithms.batch import explained_variance
+from algorithms.batch import Batch, explained_variance
 from algorithms.fisher.parameters import flatten
 from algorithms.fisher.solvers import conjugate_gradient, shifted_conjugate_gradient
 from algorithms.fisher.trace import fisher_trace
@@ -40,6 +40,8 @@ class DiagnosticsConfig:
         trace_interval: the Fisher trace alone, which is cheap, also at every trace_interval-th.
         states: states that the Fisher trace is averaged over, the same number for every algorithm; a smaller batch
             gives all it has.
+        geometry_states: states that F is taken over for the alignment error, the conditioning and the quadratic-model
+            error, chosen as for the trace; null: the whole batch.
         trace_samples: actions drawn per state for the Fisher trace; null: the expectation over actions in closed form.
         snapshots: updates at which the alignment error is measured for every damping in `RHOS`: evenly spread from the
             first to the last, which are both among them when there is more than one; 0: none.
@@ -52,6 +54,7 @@ class DiagnosticsConfig:
     interval: int = 80
     trace_interval: int = 10
     states: int = 1024
+    geometry_states: int | None = None
     trace_samples: int | None = None
     snapshots: int = 0
     rho: float = 0.1
@@ -65,6 +68,10 @@ class DiagnosticsConfig:
         if self.trace_samples is not None and self.trace_samples < 1:
             raise ValueError(
                 f"diagnostics.trace_samples={self.trace_samples}: must be at least 1, or null for the closed form"
+            )
+        if self.geometry_states is not None and self.geometry_states < 1:
+            raise ValueError(
+                f"diagnostics.geometry_states={self.geometry_states}: must be at least 1, or null for the whole batch"
             )
         if self.snapshots < 0:
             raise ValueError(f"diagnostics.snapshots={self.snapshots}: must not be negative")
@@ -91,8 +98,7 @@ def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, index
     change = theta.double() - problem.theta.double()
     stepped = update.outcome is Outcome.STEPPED
     distribution = problem.policy.distribution
-    with torch.no_grad():
-        kl = float(distribution.kl(problem.z, problem.policy(problem.batch.observations)).mean()) if stepped else 0.0
+    kl = float(distribution.kl(problem.z, problem.policy.z(problem.batch.observations)).mean()) if stepped else 0.0
     row: Row = {
         "kl": kl,
         "fisher_trace": None,
@@ -115,17 +121,33 @@ def measure(problem: Surrogate, update: Update, config: DiagnosticsConfig, index
             "rho_own": _ratio(update.damping, trace.mean / len(problem.theta)),
         }
     if everything:
-        row["gradient_norm"] = float(problem.gradient.norm())
-        if problem.gradient.any() and trace.mean != 0:
-            row |= _alignment(problem, config, trace.mean, change)
+        g, local = problem.gradient, _local(problem, config)
+        row |= {"gradient_norm": float(g.norm()), "geometry_states": len(local.batch)}
+        if g.any() and trace.mean != 0:
+            row |= _alignment(local, g, config, trace.mean, change)
         if change.any():
-            row["quadratic_error"] = _quadratic_error(problem, theta, change)
+            row["quadratic_error"] = _quadratic_error(local, theta, change)
     return row
+
+
+def _local(problem: Surrogate, config: DiagnosticsConfig) -> Surrogate:
+    """The problem on the states that F is taken over."""
+    if config.geometry_states is None or config.geometry_states >= len(problem.batch):
+        return problem
+    return problem.on(_spread(problem.batch, config.geometry_states).flatten())
+
+
+def _spread(batch: Batch, states: int) -> Tensor:
+    """Indices of about so many states, evenly spaced in time, equally many of each environment: (times, num_envs)."""
+    length = len(batch) // batch.num_envs
+    times = np.linspace(0, length - 1, min(length, max(1, states // batch.num_envs))).round().astype(int)
+    indices = torch.arange(len(batch), device=batch.observations.device).view(length, batch.num_envs)
+    return indices[torch.from_numpy(times)]
 
 
 def _quadratic_error(problem: Surrogate, theta: Tensor, change: Tensor) -> float | None:
     """q = |D - change^T F change / 2| / D with networks in float64 too: in float32, q of small steps is noise."""
-    kl = problem.evaluate(theta)[1]
+    kl = problem.evaluate(theta.double())[1]
     if kl < SMALLEST_KL:  # not so for NaN, which gives a NaN error
         return None
     return abs(kl - 0.5 * float(problem.fisher64.quadratic(change))) / kl
@@ -156,13 +178,9 @@ def trace_estimate(problem: Surrogate, config: DiagnosticsConfig, rng: np.random
     N independent environments: the standard deviation of their traces over sqrt(N).
     """
     batch = problem.batch
-    n = batch.num_envs
-    length = len(batch) // n
-    times = np.linspace(0, length - 1, min(length, max(1, config.states // n))).round().astype(int)
-    chosen = torch.arange(len(batch)).view(length, n)[torch.from_numpy(times)].flatten()
-    model = problem.model.select(chosen.to(batch.observations.device))
-    per_state = fisher_trace(model, config.trace_samples, rng).double()
-    per_env = per_state.view(len(times), n).mean(0)
+    n, chosen = batch.num_envs, _spread(batch, config.states)
+    per_state = fisher_trace(problem.model.select(chosen.flatten()), config.trace_samples, rng).double()
+    per_env = per_state.view(-1, n).mean(0)
     mean, states = float(per_env.mean()), len(per_state)
     if n == 1:
         return TraceEstimate(mean, None, None, states)
@@ -171,11 +189,10 @@ def trace_estimate(problem: Surrogate, config: DiagnosticsConfig, rng: np.random
     return TraceEstimate(mean, float(per_env.std()) / math.sqrt(n), math.log(ratio) if ratio else None, states)
 
 
-def _alignment(problem: Surrogate, config: DiagnosticsConfig, trace: float, change: Tensor) -> Row:
+def _alignment(local: Surrogate, g: Tensor, config: DiagnosticsConfig, trace: float, change: Tensor) -> Row:
     """Conditioning of F, from the Lanczos coefficients of the solve, and the alignment error of the change."""
-    g = problem.gradient
     damping = config.rho * trace / len(g)
-    metric_product = partial(problem.fisher.damped_product, damping=damping)
+    metric_product = partial(local.fisher.damped_product, damping=damping)
     natural = conjugate_gradient(metric_product, g, config.max_iterations, config.tolerance)
     largest = natural.largest_eigenvalue - damping
     return {
@@ -199,7 +216,7 @@ def alignment_curve(
     F and g are the same for all, so that one Krylov space serves every solve. It is made in float64: in float32, small
     dampings take twice the products, and the recursion may say converged where it is not. Arguments as for `measure`.
     """
-    g, fisher = problem.gradient.double(), problem.fisher64
+    g, fisher = problem.gradient.double(), _local(problem, config).fisher64
     change = flatten(problem.policy).double() - problem.theta.double()
     mean_eigenvalue = trace_estimate(problem, config, rng).mean / len(g)
     if not g.any() or mean_eigenvalue == 0:

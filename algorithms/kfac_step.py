@@ -27,6 +27,7 @@ class KFACConfig:
         momentum: m of the momentum buffer.
         decay: of the running factors, per step.
         inverse_interval: steps between two factorisations; 1: at every step.
+        states: states that the factors are taken over, drawn anew for every step; null: all it sees.
     """
 
     learning_rate: float = MISSING
@@ -36,6 +37,7 @@ class KFACConfig:
     momentum: float = MISSING
     decay: float = MISSING
     inverse_interval: int = MISSING
+    states: int | None = MISSING
 
     def check(self, group: str) -> None:
         """Refuse values out of range. Raises ValueError."""
@@ -50,6 +52,8 @@ class KFACConfig:
                 raise ValueError(f"{group}.{setting}={getattr(self, setting)}: must lie in [0, 1)")
         if self.inverse_interval < 1:
             raise ValueError(f"{group}.inverse_interval={self.inverse_interval}: must be at least 1")
+        if self.states is not None and self.states < 1:
+            raise ValueError(f"{group}.states={self.states}: must be at least 1, or null for all")
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class KFACStep:
         if self.metric is None:
             return Step(None, Outcome.NON_FINITE, None, metrics)
         damping = c.damping + c.rho * self.metric.trace() / self.metric.dim
-        natural = self.metric.inverse_product(g, damping)
+        natural = self.metric.unchecked_inverse_product(g, damping)
         metrics["factor_jitters"] = float(self.metric.jitters_used) if due else 0.0
         if not natural.usable:
             return Step(None, natural.outcome, damping, metrics)

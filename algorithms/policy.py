@@ -1,7 +1,8 @@
 """The policy and critic networks every algorithm shares."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,50 +19,110 @@ class NetworkConfig:
     """Shape and initialisation, equal for policy and critic where both have it.
 
     Attributes:
-        hidden: widths of the hidden layers.
+        convolutions: of images, [channels, kernel, stride] each; none for vectors.
+        hidden: widths of the hidden linear layers.
         activation: one of `ACTIVATIONS`.
         policy_gain: orthogonal gain of the policy's last layer; small, so that the first policy ignores the state.
         log_std: initial log standard deviation of Gaussian policies.
+        states_per_pass: states that go through a network together where a whole batch has to; bounds the memory that
+            takes, and orders its sums. null: all of them.
     """
 
+    convolutions: list[list[int]] = field(default_factory=list)
     hidden: list[int] = field(default_factory=lambda: [64, 64])
     activation: str = "tanh"
     policy_gain: float = 0.01
     log_std: float = 0.0
+    states_per_pass: int | None = None
 
     def __post_init__(self) -> None:
+        if any(len(layer) != 3 or min(layer) < 1 for layer in self.convolutions):
+            raise ValueError(
+                f"network.convolutions={self.convolutions}: every layer must be [channels, kernel, stride], at least 1 "
+                "each, such as [32, 8, 4]"
+            )
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"network.hidden={self.hidden}: every width must be at least 1")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"network.activation={self.activation}: choose one of {', '.join(ACTIVATIONS)}")
+        if self.states_per_pass is not None and self.states_per_pass < 1:
+            raise ValueError(f"network.states_per_pass={self.states_per_pass}: must be at least 1, or null for all")
 
 
-def mlp(sizes: list[int], activation: str, last_gain: float, generator: torch.Generator) -> nn.Sequential:
-    """Linear layers with an activation between; orthogonal weights of gain sqrt(2), the last `last_gain`; biases 0."""
+class Pixels(nn.Module):
+    """Bytes as numbers in [0, 1]: (B, C, H, W), channels last in memory, which convolutions are fastest with."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        dtype = images.dtype if images.is_floating_point() else torch.get_default_dtype()
+        return images.to(dtype, memory_format=torch.channels_last) / 255
+
+
+def network(
+    shape: tuple[int, ...], n_outputs: int, config: NetworkConfig, last_gain: float, generator: torch.Generator
+) -> nn.Sequential:
+    """From observations of that shape to n_outputs numbers: convolutions of images, then linear layers.
+
+    Orthogonal weights of gain sqrt(2), the last layer's `last_gain`; biases 0. With images of 4 x 84 x 84,
+    `convolutions` [32, 8, 4], [64, 4, 2], [64, 3, 1] and `hidden` [512] it is the network of Mnih et al. (2015).
+
+    Raises:
+        ValueError: images and no convolutions, convolutions and no images, or images too small for them.
+    """
+    activation = ACTIVATIONS[config.activation]
     layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
-        is_last = i == len(sizes) - 2
-        linear = nn.Linear(n_in, n_out)
-        nn.init.orthogonal_(linear.weight, last_gain if is_last else 2**0.5, generator=generator)
-        nn.init.zeros_(linear.bias)
-        layers += [linear] if is_last else [linear, ACTIVATIONS[activation]()]
+
+    def add(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
+        nn.init.orthogonal_(layer.weight, gain, generator=generator)
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+        layers.append(layer)
+
+    if (len(shape) == 3) != bool(config.convolutions):
+        right = "[[32, 8, 4], [64, 4, 2], [64, 3, 1]]" if len(shape) == 3 else "[]"
+        raise ValueError(
+            f"network.convolutions={config.convolutions}: does not suit observations of shape {shape}; choose {right}"
+        )
+    if config.convolutions:
+        layers.append(Pixels())
+        channels, size = shape[0], shape[1:]
+        for n_channels, kernel, stride in config.convolutions:
+            size = tuple((n - kernel) // stride + 1 for n in size)
+            if min(size) < 1:
+                raise ValueError(f"network.convolutions={config.convolutions}: images of shape {shape} are too small")
+            add(nn.Conv2d(channels, n_channels, kernel, stride), math.sqrt(2))
+            layers.append(activation())
+            channels = n_channels
+        layers.append(nn.Flatten())
+        shape = (channels, *size)
+    width = math.prod(shape)
+    for n_hidden in config.hidden:
+        add(nn.Linear(width, n_hidden), math.sqrt(2))
+        layers.append(activation())
+        width = n_hidden
+    add(nn.Linear(width, n_outputs), last_gain)
     return nn.Sequential(*layers)
 
 
+def in_passes(function: Callable[[Tensor], Tensor], inputs: Tensor, states_per_pass: int | None) -> Tensor:
+    """function(inputs) for a function of every state by itself, so many states at a time."""
+    if states_per_pass is None or len(inputs) <= states_per_pass:
+        return function(inputs)
+    return torch.cat([function(part) for part in inputs.split(states_per_pass)])
+
+
 class Policy(nn.Module):
-    """pi(a | s) = p(a; z(s)): a network from normalised observations (B, n) to distribution parameters z (B, K).
+    """pi(a | s) = p(a; z(s)): a network from normalised observations (B, ...) to distribution parameters z (B, K).
 
     Gaussian: z = (mu(s), log sigma), the standard deviation independent of the state. Categorical: z = logits.
     """
 
     def __init__(
-        self, n_observations: int, distribution: Distribution, config: NetworkConfig, generator: torch.Generator
+        self, shape: tuple[int, ...], distribution: Distribution, config: NetworkConfig, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.distribution = distribution
+        self.distribution, self.states_per_pass = distribution, config.states_per_pass
         n_outputs = distribution.actions if isinstance(distribution, DiagonalGaussian) else distribution.width
-        sizes = [n_observations, *config.hidden, n_outputs]
-        self.network = mlp(sizes, config.activation, config.policy_gain, generator)
+        self.network = network(shape, n_outputs, config, config.policy_gain, generator)
         self.log_std = None
         if isinstance(distribution, DiagonalGaussian):
             self.log_std = Constant(torch.full((distribution.actions,), config.log_std))
@@ -69,6 +130,11 @@ class Policy(nn.Module):
     def forward(self, observations: Tensor) -> Tensor:
         z: Tensor = self.network(observations)
         return z if self.log_std is None else torch.cat((z, self.log_std(observations)), -1)
+
+    @torch.no_grad()
+    def z(self, observations: Tensor) -> Tensor:
+        """z of a whole batch, without a graph."""
+        return in_passes(self, observations, self.states_per_pass)
 
     @torch.inference_mode()
     def act(self, observations: np.ndarray, noise: np.ndarray | None) -> np.ndarray:

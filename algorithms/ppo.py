@@ -70,8 +70,7 @@ class PPO(Algorithm):
             return Update(Outcome.ZERO_GRADIENT)
         for group in self.optimiser.param_groups:
             group["lr"] = c.learning_rate * lr_scale
-        with torch.no_grad():
-            log_prob_old = distribution.log_prob(policy(batch.observations), batch.actions)
+        log_prob_old = distribution.log_prob(problem.z, batch.actions)
         columns = (batch.observations, batch.actions, batch.advantages, log_prob_old)
         parameters = list(policy.parameters())
         state_before = deepcopy(self.optimiser.state_dict())
@@ -95,9 +94,8 @@ class PPO(Algorithm):
                     return Update(Outcome.NON_FINITE)
                 self.optimiser.step()
 
-        with torch.no_grad():
-            ratio = (distribution.log_prob(policy(batch.observations), batch.actions) - log_prob_old).exp()
-            clip_fraction = float(((ratio - 1).abs() > c.clip).float().mean())
+        ratio = (distribution.log_prob(policy.z(batch.observations), batch.actions) - log_prob_old).exp()
+        clip_fraction = float(((ratio - 1).abs() > c.clip).float().mean())
         return Update(Outcome.STEPPED, {"clip_fraction": clip_fraction})
 
     def state_dict(self) -> dict[str, Any]:

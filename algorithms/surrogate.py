@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from algorithms.batch import Batch
 from algorithms.fisher.exact import ExactFisher
 from algorithms.fisher.metric import Model
 from algorithms.fisher.parameters import as_function, flatten
-from algorithms.policy import Policy
+from algorithms.policy import Policy, in_passes
 
 
 class Surrogate:
@@ -27,23 +28,36 @@ class Surrogate:
         theta: theta_old, shape (d,).
     """
 
-    def __init__(self, policy: Policy, batch: Batch) -> None:
+    def __init__(self, policy: Policy, batch: Batch, theta: Tensor | None = None) -> None:
         self.policy, self.batch = policy, batch
-        self.theta = flatten(policy)
+        self.theta = flatten(policy) if theta is None else theta
+
+    def on(self, states: Tensor) -> Self:
+        """The same problem on the states of these indices alone."""
+        return type(self)(self.policy, self.batch.select(states), self.theta)
 
     @cached_property
     def gradient(self) -> Tensor:
         """g = (1/B) sum_t A_t grad log pi(a_t|s_t) at theta_old: the policy gradient; no entropy bonus, no clipping."""
         theta = self.theta.clone().requires_grad_()
-        z = as_function(self.policy, self.batch.observations)(theta)
-        log_prob = self.policy.distribution.log_prob(z, self.batch.actions)
-        (g,) = torch.autograd.grad((log_prob * self.batch.advantages).mean(), theta)
+        g = torch.zeros_like(self.theta)
+        for part in self.batch.split(self.policy.states_per_pass):
+            z = as_function(self.policy, part.observations)(theta)
+            log_prob = self.policy.distribution.log_prob(z, part.actions)
+            g += torch.autograd.grad((log_prob * part.advantages).sum() / len(self.batch), theta)[0]
         return g
 
     @cached_property
     def model(self) -> Model:
         """The policy at theta_old on the whole batch: where Fisher matrices are taken."""
-        return Model(self.policy, self.theta, self.batch.observations, self.policy.distribution, self.batch.actions)
+        return Model(
+            self.policy,
+            self.theta,
+            self.batch.observations,
+            self.policy.distribution,
+            self.batch.actions,
+            self.policy.states_per_pass,
+        )
 
     @cached_property
     def fisher(self) -> ExactFisher:
@@ -57,24 +71,25 @@ class Surrogate:
 
     @torch.no_grad()
     def evaluate(self, theta: Tensor) -> tuple[float, float]:
-        """(L(theta) - L(theta_old), D(theta)), exact on the whole batch, in float64."""
+        """(L(theta) - L(theta_old), D(theta)) on the whole batch, in float64 from outputs in the precision of theta."""
         distribution, actions = self.policy.distribution, self.batch.actions
-        z = self._z64(theta)
-        log_ratio = distribution.log_prob(z, actions) - distribution.log_prob(self.z_old, actions)
+        z_old, z = self.z.double() if theta.dtype == self.z.dtype else self._z64, self._z_at(theta).double()
+        log_ratio = distribution.log_prob(z, actions) - distribution.log_prob(z_old, actions)
         gain = (torch.expm1(log_ratio) * self.batch.advantages).mean()
-        return float(gain), float(distribution.kl(self.z_old, z).mean())
+        return float(gain), float(distribution.kl(z_old, z).mean())
 
     @cached_property
     def z(self) -> Tensor:
         """Distribution parameters of the old policy on the batch, in the policy's precision, shape (B, K)."""
-        with torch.no_grad():
-            return as_function(self.policy, self.batch.observations)(self.theta)
+        return self._z_at(self.theta)
 
     @cached_property
-    def z_old(self) -> Tensor:
-        """Distribution parameters of the old policy on the batch, float64, shape (B, K)."""
-        return self._z64(self.theta)
+    def _z64(self) -> Tensor:
+        return self._z_at(self.theta.double())
 
     @torch.no_grad()
-    def _z64(self, theta: Tensor) -> Tensor:
-        return as_function(self.policy, self.batch.observations)(theta.double())
+    def _z_at(self, theta: Tensor) -> Tensor:
+        def z(observations: Tensor) -> Tensor:
+            return as_function(self.policy, observations)(theta)
+
+        return in_passes(z, self.batch.observations, self.policy.states_per_pass)

@@ -21,6 +21,7 @@ from analysis.tables.alignment_curves import alignment_curves
 from analysis.tables.cells import cells
 from analysis.tables.final_scores import final_scores
 from analysis.tables.geometry import geometry
+from analysis.tables.human_normalised import human_normalised
 from analysis.tables.index import index
 from analysis.tables.sample_efficiency import sample_efficiency
 from tracking.files import write_json
@@ -59,7 +60,8 @@ def write_tables(results: Results, folder: Path) -> None:
     """Each table as CSV, Markdown and LaTeX, `index.md` with all of them, and `provenance.json` with their source."""
     folder.mkdir()
     snapshots = [alignment_curves] if results.with_snapshots else []
-    tables = [table(results) for table in (final_scores, sample_efficiency, geometry, *snapshots, cells)]
+    games = [human_normalised] if results.references else []
+    tables = [table(results) for table in (final_scores, *games, sample_efficiency, geometry, *snapshots, cells)]
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")

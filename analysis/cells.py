@@ -5,8 +5,8 @@ tables.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from analysis.condensed import Condensed, condense, from_published
 from analysis.curves import Floats
+from tracking.manifest import recorded_identity
 from tracking.published import read_published
 from tracking.record import load_run
 
@@ -31,7 +32,10 @@ Plan = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One planned run: (variant, environment, seed), its state, and its data as far as it has any."""
+    """One planned run: (variant, environment, seed), its state, and its data as far as it has any.
+
+    `settings` are the resolved ones by dotted name, as the run's identity has them.
+    """
 
     env: str
     variant: str
@@ -41,6 +45,7 @@ class Cell:
     state: str = "missing"
     reason: str = ""
     identity: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
     run: Condensed | None = None
 
     @property
@@ -82,6 +87,11 @@ class Cell:
     def content(self) -> str:
         """SHA-256 of what was measured, timing aside; empty without a run."""
         return self.run.content() if self.run else ""
+
+
+def frame_skips(cells: Iterable[Cell]) -> tuple[int, ...]:
+    """Frames of the game in an environment step of these runs; empty where there is no game, or no run yet."""
+    return tuple(sorted({cell.settings["env.frame_skip"] for cell in cells if "env.frame_skip" in cell.settings}))
 
 
 @dataclass(frozen=True)
@@ -150,6 +160,7 @@ def _load_run(entry: Plan, plan: Plan) -> dict[str, Any]:
         "state": record.status,
         "reason": record.reason or REASONS.get(record.status, ""),
         "identity": record.manifest["identity"]["hash"] if record.manifest else "",
+        "settings": recorded_identity(record.manifest).parts["config"] if record.manifest else {},
         "run": condense(record, plan["total_steps"], plan["delta_ref"]),
     }
 
@@ -168,5 +179,6 @@ def _load_published(entry: Plan, plan: Plan) -> dict[str, Any]:
         return {"reason": f"published for delta_ref {header['delta_ref']:g}; publish it again"}
     return {
         **{name: header[name] for name in ("state", "reason", "identity")},
+        "settings": header["provenance"]["identity"]["config"],
         "run": from_published(header["run"], curves) if header["run"] is not None else None,
     }

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
 from analysis.alignment import AlignmentCurves
+from analysis.cells import frame_skips
 from analysis.condensed import SCORE
 from analysis.curves import Floats
 from analysis.groups import Group, source
@@ -77,8 +78,10 @@ def learning_curves(groups: Sequence[Group], styles: Styles, total_steps: int, r
             panel.set_title(environment_name(env))
         for panel in panels[len(envs) :]:
             panel.remove()
+        labels = [_steps_label([group for group in groups if group.env == env], total_steps) for env in envs]
         for index, panel in enumerate(panels[: len(envs)]):
-            _steps_axis(panel, total_steps, labelled=index + columns >= len(envs))
+            below = labels[index + columns : index + columns + 1]
+            _steps_axis(panel, total_steps, "" if [labels[index]] == below else labels[index])  # one for a column
             panel.set_ylabel("episode return" if index % columns == 0 else "")
         handles = _handles(groups, styles)
         if random:
@@ -135,7 +138,7 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
                 if group.runs:
                     curves = group.kpi(name)
                     _draw_runs(panel, curves.steps, curves.values, group.draws, styles[group.variant])
-            _steps_axis(panel, total_steps, labelled=True)
+            _steps_axis(panel, total_steps, _steps_label(groups, total_steps))
         trace.set(title=r"Fisher trace $\mathrm{tr}\,F$", yscale="log")
         kl.set(title=r"KL per step $D$", yscale="log")
         bottom, top = kl.get_ylim()
@@ -218,12 +221,23 @@ def _draw_unfinished(panel: Axes, group: Group, style: Style) -> None:
         panel.plot(curve.steps[scored][-1:], curve.values[scored][-1:], **style, **cross)
 
 
-def _steps_axis(panel: Axes, total_steps: int, labelled: bool) -> None:
-    scale, unit = (1e6, "millions") if total_steps >= 1_000_000 else (1e3, "thousands")
+def _steps_label(groups: Sequence[Group], total_steps: int) -> str:
+    """Of the axis of steps of one environment's runs; of a game it says how many frames a step has."""
+    skips = frame_skips(cell for group in groups for cell in group.cells)
+    frames = f"\n1 step = {' or '.join(map(str, skips))} frames" if skips else ""
+    return f"environment steps ({_steps_unit(total_steps)[1]}){frames}"
+
+
+def _steps_unit(total_steps: int) -> tuple[float, str]:
+    return (1e6, "millions") if total_steps >= 1_000_000 else (1e3, "thousands")
+
+
+def _steps_axis(panel: Axes, total_steps: int, label: str) -> None:
+    scale, _ = _steps_unit(total_steps)
     panel.set_xlim(0, max(total_steps, panel.dataLim.x1))  # a run may end a little past its budget
     panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     panel.xaxis.set_major_formatter(lambda steps, _: f"{steps / scale:g}")
-    panel.set_xlabel(f"environment steps ({unit})" if labelled else "")
+    panel.set_xlabel(label)
 
 
 def _log_ticks(panel: Axes) -> None:

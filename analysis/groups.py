@@ -11,6 +11,7 @@ from analysis.alignment import AlignmentCurves, curves_of
 from analysis.cells import STATES, Cell, Suite
 from analysis.condensed import SCORE
 from analysis.curves import Curve, Floats, bridged
+from analysis.human_scores import Reference, reference_scores
 from analysis.provenance import stamp
 from analysis.sample_efficiency import Resampled
 from analysis.statistics import RESAMPLES, Draws, generator, iqm, resample_runs, resampled_iqm
@@ -107,6 +108,12 @@ class Group:
         )
 
     @property
+    def reference(self) -> Reference | None:
+        """Published scores of the game that the runs play; None where it has none, or no run has begun."""
+        games = {str(cell.settings.get("env.game")) for cell in self.cells if cell.settings}
+        return reference_scores().get(games.pop()) if len(games) == 1 else None
+
+    @property
     def states(self) -> str:
         """The states of the planned cells in words, e.g. ``4 finished, 1 failed``."""
         count = Counter(cell.state for cell in self.cells)
@@ -133,6 +140,11 @@ class Results:
     def with_snapshots(self) -> bool:
         """Whether the alignment error was measured against the damping in any run that counts."""
         return any(group.alignment for group in self.groups)
+
+    @cached_property
+    def references(self) -> dict[str, Reference]:
+        """Published scores by environment, of those that are games and have them."""
+        return {group.env: group.reference for group in self.groups if group.reference}
 
     def group(self, env: str, variant: str) -> Group | None:
         """The group of a variant on an environment, None where none is planned."""

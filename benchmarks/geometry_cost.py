@@ -46,7 +46,7 @@ def settings(*overrides: str) -> RunConfig:
 def fixed_batch(size: int) -> tuple[Policy, Batch]:
     """A policy with the defaults of `conf/`, and random states with actions of its own and random advantages."""
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-    policy = Policy(OBSERVATIONS, distribution_for(ACTIONS, False), settings("algorithm=npg").network, generator)
+    policy = Policy((OBSERVATIONS,), distribution_for(ACTIONS, False), settings("algorithm=npg").network, generator)
     observations = torch.randn(size, OBSERVATIONS, generator=generator)
     noise = torch.from_numpy(policy.distribution.noise(rng, size))
     with torch.no_grad():

@@ -32,23 +32,33 @@ class RunningMoments:
 
 
 class ObservationNormaliser:
-    """(o - mean) / std, clipped to +-clip; the identity in float32 when not enabled."""
+    """(o - mean) / std, clipped to +-clip. When not enabled: vectors in float32, images as they are.
 
-    def __init__(self, n_observations: int, enabled: bool, clip: float) -> None:
-        self.moments, self.enabled, self.clip = RunningMoments((n_observations,)), enabled, clip
+    Raises:
+        ValueError: it is enabled for images.
+    """
+
+    def __init__(self, shape: tuple[int, ...], enabled: bool, clip: float) -> None:
+        self._is_image = len(shape) > 1
+        if enabled and self._is_image:
+            raise ValueError("rollout.normalise_observations=true: images are scaled by the networks; set it to false")
+        self.moments, self.enabled, self.clip = RunningMoments(shape if enabled else ()), enabled, clip
         self._freeze()
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """Normalised observations, float32, same shape."""
+        """Normalised observations, same shape; float32, or images themselves."""
+        if self._is_image:
+            return observations
         if not self.enabled:
             return observations.astype(np.float32)
         normalised = (observations - self._mean) * self._inverse_std
         return np.clip(normalised, -self.clip, self.clip).astype(np.float32)
 
     def update(self, observations: np.ndarray) -> None:
-        """Add a batch of raw observations, shape (n, n_observations)."""
-        self.moments.update(observations)
-        self._freeze()
+        """Add a batch of raw observations, shape (..., *shape)."""
+        if self.enabled:
+            self.moments.update(observations.reshape(-1, *self.moments.mean.shape))
+            self._freeze()
 
     def _freeze(self) -> None:
         self._mean, self._inverse_std = self.moments.mean, 1 / np.sqrt(self.moments.variance + EPSILON)
@@ -63,25 +73,33 @@ class ObservationNormaliser:
         self._freeze()
 
 
-class RewardNormaliser:
-    """r / std(R), clipped to +-clip, R the running discounted sum R <- gamma R + r of each environment.
+REWARDS = ("normalised", "sign", "raw")
 
-    The scale that Engstrom et al. (2020) list among PPO's code-level choices; rewards are not shifted, so their sign
-    keeps its meaning. The identity when not enabled.
+
+class RewardNormaliser:
+    """Rewards as agents learn from them, of one of three kinds.
+
+    normalised: r / std(R), clipped to +-clip, R the running discounted sum R <- gamma R + r of each environment. The
+    scale that Engstrom et al. (2020) list among PPO's code-level choices; rewards are not shifted, so their sign keeps
+    its meaning. sign: -1, 0 or 1 (Mnih et al. 2015). raw: r.
     """
 
-    def __init__(self, num_envs: int, gamma: float, enabled: bool, clip: float) -> None:
-        self.moments, self.enabled, self.clip = RunningMoments(()), enabled, clip
+    def __init__(self, num_envs: int, gamma: float, kind: str, clip: float) -> None:
+        self.moments, self.kind, self.clip = RunningMoments(()), kind, clip
         self.gamma, self.discounted = gamma, np.zeros(num_envs)
 
     def __call__(self, rewards: np.ndarray) -> np.ndarray:
-        """Scaled rewards, same shape."""
-        if not self.enabled:
+        """Rewards for learning, same shape."""
+        if self.kind == "sign":
+            return np.asarray(np.sign(rewards))
+        if self.kind == "raw":
             return rewards
         return np.clip(rewards / np.sqrt(self.moments.variance + EPSILON), -self.clip, self.clip)
 
     def update(self, rewards: np.ndarray, done: np.ndarray) -> None:
         """Add a batch of raw rewards, shape (T, N); done marks the steps that ended an episode."""
+        if self.kind != "normalised":
+            return
         returns = np.empty_like(rewards)
         for t, (reward, ended) in enumerate(zip(rewards, done, strict=True)):
             returns[t] = self.discounted = self.gamma * self.discounted + reward

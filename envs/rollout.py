@@ -9,11 +9,11 @@ from gymnasium.vector import SyncVectorEnv
 
 from envs import snapshot
 from envs.episodes import EpisodeLog
-from envs.normalisers import ObservationNormaliser, RewardNormaliser
-from envs.tasks import EnvConfig, check_simulation, make, random_actions, spaces, to_action_space
+from envs.normalisers import REWARDS, ObservationNormaliser, RewardNormaliser
+from envs.tasks import LIFE_LOST, EnvConfig, check_simulation, make, random_actions, spaces, to_action_space
 
 Act = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
-"""(normalised observations (N, n), noise (N, ...) or None for the most likely action) -> actions (N, ...)."""
+"""(normalised observations or images (N, ...), noise (N, ...) or None: the most likely actions) -> actions (N, ...)."""
 
 
 @dataclass
@@ -24,14 +24,15 @@ class RolloutConfig:
         num_envs: environments stepped together.
         warmup_steps: steps of uniformly random actions that initialise the normalisers; they count as steps.
         normalise_observations: subtract the running mean, divide by the running standard deviation.
-        normalise_rewards: divide by the running standard deviation of the discounted return.
+        rewards: what agents learn from; normalised: divided by the running standard deviation of the discounted return;
+            sign: of each, -1, 0 or 1; raw.
         clip: largest absolute value of a normalised observation or reward.
     """
 
     num_envs: int = 16
     warmup_steps: int = 512
     normalise_observations: bool = True
-    normalise_rewards: bool = True
+    rewards: str = "normalised"
     clip: float = 10.0
 
     def __post_init__(self) -> None:
@@ -41,6 +42,8 @@ class RolloutConfig:
             raise ValueError(
                 f"rollout.warmup_steps={self.warmup_steps}: must be a multiple of rollout.num_envs={self.num_envs}"
             )
+        if self.rewards not in REWARDS:
+            raise ValueError(f"rollout.rewards={self.rewards}: unknown; choose one of {', '.join(REWARDS)}")
         if not self.clip > 0:
             raise ValueError(f"rollout.clip={self.clip}: must be above 0")
 
@@ -50,14 +53,15 @@ class Rollout:
     """T steps of N environments, time first.
 
     Attributes:
-        observations: normalised with the statistics before this batch, float32, (T, N, n).
+        observations: normalised with the statistics before this batch, float32, (T, N, n); images are uint8,
+            (T, N, c, h, w).
         actions: as the policy sampled them, (T, N, ...).
-        rewards: scaled, (T, N).
-        terminated: the task ended at this step, (T, N).
+        rewards: as agents learn from them, (T, N).
+        terminated: the task ended at this step, or a life that counts as much, (T, N).
         truncated: a limit cut the episode off at this step, (T, N).
-        last_observations: normalised, after the last step, (N, n).
+        last_observations: normalised, after the last step, (N, ...).
         cut_off: indices (t, n) of the truncated steps, (k, 2).
-        cut_off_observations: normalised final observation of each of them, (k, n).
+        cut_off_observations: normalised final observation of each of them, (k, ...).
         episodes: a row of `episodes.parquet` per episode that ended.
     """
 
@@ -93,9 +97,9 @@ class Collector:
         self.spaces = spaces(self.envs)
         self.episodes = EpisodeLog(config.num_envs)
         self.observation_normaliser = ObservationNormaliser(
-            self.spaces.n_observations, config.normalise_observations, config.clip
+            self.spaces.observation_shape, config.normalise_observations, config.clip
         )
-        self.reward_normaliser = RewardNormaliser(config.num_envs, task.gamma, config.normalise_rewards, config.clip)
+        self.reward_normaliser = RewardNormaliser(config.num_envs, task.gamma, config.rewards, config.clip)
         self.noise_streams = [np.random.default_rng(s) for s in noise_seeds.spawn(config.num_envs)]
         self._observations = _reset(self.envs, env_seeds).copy()
 
@@ -124,30 +128,31 @@ class Collector:
             FloatingPointError: a simulation diverged, or an observation or reward is not finite.
         """
         noise = np.stack([draw_noise(rng, length) for rng in self.noise_streams], 1)
-        raw, observations, actions, rewards, terminated, truncated = [], [], [], [], [], []
+        raw = np.empty((length, *self._observations.shape), self._observations.dtype)
+        actions, rewards, terminated, truncated, ended = [], [], [], [], []
         cut_off, cut_off_observations = [], []
         episodes: list[dict[str, Any]] = []
         for t in range(length):
-            raw.append(self._observations)
-            observations.append(self.observation_normaliser(self._observations))
-            actions.append(act(observations[t], noise[t]))
+            raw[t] = self._observations
+            actions.append(act(self.observation_normaliser(raw[t]), noise[t]))
             step = self.envs.step(to_action_space(self.envs, actions[t]))
             self._observations, reward, end, cut, info = step[0].copy(), step[1].copy(), step[2], step[3], step[4]
             rewards.append(reward)
-            terminated.append(end.copy())
-            truncated.append(cut & ~end)
+            terminated.append(end | _lost_lives(info))
+            truncated.append(cut & ~terminated[t])
+            ended.append(end | cut)
             if "final_obs" in info:
                 for n in np.flatnonzero(truncated[t]):
                     cut_off.append((t, n))
                     cut_off_observations.append(info["final_obs"][n])
-            episodes += self.episodes.step(reward, end | cut)
+            episodes += self.episodes.step(reward, ended[t])
         check_simulation()
-        raw_observations, raw_rewards = np.stack(raw), np.stack(rewards)
-        if not (np.isfinite(raw_observations).all() and np.isfinite(raw_rewards).all()):
+        raw_rewards = np.stack(rewards)
+        if not (_is_finite(raw) and _is_finite(raw_rewards)):
             raise FloatingPointError("an environment returned an observation or reward that is not finite")
 
         rollout = Rollout(
-            observations=np.stack(observations),
+            observations=self.observation_normaliser(raw),
             actions=np.stack(actions),
             rewards=self.reward_normaliser(raw_rewards),
             terminated=np.stack(terminated),
@@ -155,12 +160,12 @@ class Collector:
             last_observations=self.observation_normaliser(self._observations),
             cut_off=np.asarray(cut_off, dtype=np.int64).reshape(-1, 2),
             cut_off_observations=self.observation_normaliser(
-                np.asarray(cut_off_observations).reshape(-1, self.spaces.n_observations)
+                np.asarray(cut_off_observations, raw.dtype).reshape(-1, *self.spaces.observation_shape)
             ),
             episodes=episodes,
         )
-        self.observation_normaliser.update(raw_observations.reshape(-1, self.spaces.n_observations))
-        self.reward_normaliser.update(raw_rewards, rollout.terminated | rollout.truncated)
+        self.observation_normaliser.update(raw)
+        self.reward_normaliser.update(raw_rewards, np.stack(ended))
         return rollout
 
     def state_dict(self) -> dict[str, Any]:
@@ -253,6 +258,16 @@ def evaluate(
             for r, n in zip(returns, lengths, strict=True)
         ]
     return rows
+
+
+def _lost_lives(info: dict[str, Any]) -> np.ndarray:
+    """Whether each environment lost a life in a step, of those that say so."""
+    now, at_end = (part.get(LIFE_LOST, False) for part in (info, info.get("final_info", {})))
+    return np.asarray(now | at_end)
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def _reset(envs: SyncVectorEnv, seeds: np.random.SeedSequence) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Exact snapshots of environments: what shapes everything they do next, as plain data that no code is run to load.
 
-A snapshot holds every attribute, of the task and of the wrappers around it, that is plain data, a random generator or
-MuJoCo's state. What a task keeps in another form (a Box2D world, a C++ simulator) is not in it; `unresumable` finds
-that out by trying, before a run relies on it.
+A snapshot holds every attribute, of the task and of the wrappers around it, that is plain data, a random generator,
+MuJoCo's state or ALE's. What a task keeps in another form (a Box2D world, another C++ simulator) is not in it;
+`unresumable` finds that out by trying, before a run relies on it.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from envs.tasks import EnvConfig, make, random_actions, to_action_space
 
 Env = gym.Env[Any, Any]
 
-GENERATOR, MUJOCO = "<generator>", "<mujoco>"
+GENERATOR, MUJOCO, ALE = "<generator>", "<mujoco>", "<ale>"
 MJ_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 LAGGED = ("xpos", "xipos")
 """Positions of bodies that Ant and Humanoid read at the start of a step. They are those of the last simulation step but
@@ -44,6 +44,8 @@ def unresumable(task: EnvConfig) -> str | None:
 
     An environment and one restored from its snapshot are given the same random actions and two resets.
     """
+    if task.hides_state:
+        return f"{task.name} is known to keep state that no snapshot holds"
     original, twin = (make(task, 1) for _ in range(2))
     try:
         original.reset(seed=[1])
@@ -104,6 +106,8 @@ def _plain(value: Any) -> Any:
             state = np.empty(mujoco.mj_stateSize(value.model, MJ_STATE))
             mujoco.mj_getState(value.model, value, state, MJ_STATE)
             return {MUJOCO: state} | {name: getattr(value, name).copy() for name in LAGGED}
+        case _ if hasattr(value, "cloneState"):  # an ALEInterface; runs of other tasks do not load ale-py for this
+            return {ALE: np.frombuffer(value.cloneState(include_rng=True).serialize(), dtype=np.uint8)}
     return _refuse(value)
 
 
@@ -123,5 +127,9 @@ def _set(layer: Env, name: str, value: Any) -> None:
         mujoco.mj_setState(data.model, data, value[MUJOCO], MJ_STATE)
         for key in LAGGED:
             getattr(data, key)[:] = value[key]
+    elif ALE in kinds:
+        from ale_py import ALEState
+
+        getattr(layer, name).restoreState(ALEState(value[ALE].tobytes()))
     else:
         setattr(layer, name, _plain(value))

@@ -1,10 +1,11 @@
-"""Tasks by name: from settings to a Gymnasium vector environment with flat observations."""
+"""Tasks by name: from settings to a Gymnasium vector environment whose observations are vectors or images."""
 
-import difflib
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
@@ -13,35 +14,57 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from omegaconf import MISSING
 
+LIFE_LOST = "life_lost"
+"""Key in a step's info: the step ends the episode for learning alone."""
+
 
 @dataclass
 class EnvConfig:
-    """One task.
+    """What all tasks have. Those of a kind are made by the subclass in `envs/<kind>.py`.
 
     Attributes:
         name: its name in paths and tables.
-        id: Gymnasium id, of a third-party task with its module: `module:Task-v0`.
         gamma: discount of the returns that agents maximise; scores are undiscounted.
-        kwargs: arguments of `gymnasium.make`.
+        kind: the file.
     """
 
     name: str = MISSING
-    id: str = MISSING
     gamma: float = MISSING
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    kind: str = "gym"
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"env.gamma={self.gamma}: must lie in [0, 1]")
-        module, _, task = self.id.rpartition(":")
-        if module:
-            try:
-                import_module(module)  # registers its tasks
-            except ImportError as error:
-                raise ValueError(f"env.id={self.id}: module {module} cannot be imported ({error})") from error
-        if task not in gym.registry:
-            near = difflib.get_close_matches(task, gym.registry, n=3) or ["CartPole-v1"]
-            raise ValueError(f"env.id={self.id}: no such task; nearest of Gymnasium's: {', '.join(near)}")
+
+    @property
+    def setting(self) -> str:
+        """What a user set to get this task, `env.key=value`."""
+        raise NotImplementedError
+
+    @property
+    def hides_state(self) -> bool:
+        """Whether it is known to keep state that no snapshot holds, though a short trial would not show it."""
+        return False
+
+    def make_one(self) -> gym.Env[Any, Any]:
+        """One environment. Its steps' info is empty but for `LIFE_LOST`, since merging it takes time."""
+        raise NotImplementedError
+
+
+def config_class(env: Mapping[str, Any]) -> type[EnvConfig]:
+    """The class that types the settings `env`, imported only now: runs load the simulator of their own kind alone.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    kind = env.get("kind", EnvConfig.kind)
+    module = f"envs.{kind}"
+    if find_spec(module):
+        import_module(module)
+    for found in EnvConfig.__subclasses__():
+        if found.__module__ == module:
+            return found
+    raise ValueError(f"env.kind={kind}: there is no envs/{kind}.py with settings of such tasks")
 
 
 @dataclass(frozen=True)
@@ -49,12 +72,12 @@ class Spaces:
     """Sizes of a task's spaces.
 
     Attributes:
-        n_observations: length of the flattened observation.
+        observation_shape: (n,), or (channels, height, width) of images, which are uint8.
         n_actions: length of the action vector, or number of actions if discrete.
         discrete: whether actions are a finite choice.
     """
 
-    n_observations: int
+    observation_shape: tuple[int, ...]
     n_actions: int
     discrete: bool
 
@@ -92,17 +115,6 @@ def check_simulation() -> None:
         raise FloatingPointError(f"the simulation diverged (MuJoCo: {message})")
 
 
-class _DropInfo(gym.Wrapper[Any, Any, Any, Any]):
-    """Throws the info dictionary away, which nothing reads and vector environments spend time on merging."""
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, _ = self.env.step(action)
-        return observation, reward, terminated, truncated, {}
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        return self.env.reset(**kwargs)[0], {}
-
-
 def make(config: EnvConfig, num_envs: int) -> SyncVectorEnv:
     """num_envs copies of the task, each reset within the step that ends its episode (`final_obs` keeps the last state).
 
@@ -110,22 +122,15 @@ def make(config: EnvConfig, num_envs: int) -> SyncVectorEnv:
         ValueError: the task cannot be made, or its spaces are not supported: observations must be a box, actions a
             finite choice or a box.
     """
-
-    def make_one() -> gym.Env[Any, Any]:
-        env = gym.make(config.id, disable_env_checker=True, **config.kwargs)
-        if isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) != 1:
-            env = gym.wrappers.FlattenObservation(env)
-        return _DropInfo(env)
-
     try:
-        envs = SyncVectorEnv([make_one] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-    except (gym.error.Error, TypeError, ImportError) as error:
-        raise ValueError(f"env.id={config.id}: cannot be made: {' '.join(str(error).split())}") from error
+        envs = SyncVectorEnv([config.make_one] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+    except (gym.error.Error, TypeError, ImportError, RuntimeError) as error:
+        raise ValueError(f"{config.setting}: cannot be made: {' '.join(str(error).split())}") from error
     observation, action = envs.single_observation_space, envs.single_action_space
     if not isinstance(observation, gym.spaces.Box):
-        raise ValueError(f"env.id={config.id}: observations are {observation}; only box observations are supported")
+        raise ValueError(f"{config.setting}: observations are {observation}; only box observations are supported")
     if not isinstance(action, gym.spaces.Box | gym.spaces.Discrete):
-        raise ValueError(f"env.id={config.id}: actions are {action}; only box and discrete actions are supported")
+        raise ValueError(f"{config.setting}: actions are {action}; only box and discrete actions are supported")
     return envs
 
 
@@ -134,9 +139,9 @@ def spaces(envs: SyncVectorEnv) -> Spaces:
     observation, action = envs.single_observation_space, envs.single_action_space
     assert observation.shape is not None
     if isinstance(action, gym.spaces.Discrete):
-        return Spaces(observation.shape[0], int(action.n), True)
+        return Spaces(observation.shape, int(action.n), True)
     assert action.shape is not None
-    return Spaces(observation.shape[0], int(np.prod(action.shape)), False)
+    return Spaces(observation.shape, int(np.prod(action.shape)), False)
 
 
 def to_action_space(envs: SyncVectorEnv, actions: np.ndarray) -> np.ndarray:

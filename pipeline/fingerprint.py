@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -17,11 +18,15 @@ _CODE = {  # found by the name in a YAML instead of imported
     "algorithm": "algorithms/{}.py",
     "critic": "algorithms/critic_{}.py",
     "fisher": "algorithms/fisher/{}.py",
+    "env": "envs/{}.py",
 }
+_KIND = "gym"  # of a task whose settings name none, as EnvConfig has it
 _SHAPELESS_GROUPS = ("hydra", "suite", "tracker")  # of conf/; hydra's own come with its package
 _SHAPELESS_KEYS = SHAPELESS_SETTINGS - {"device"} | {"hydra"}  # of conf/config.yaml; of a device its type counts
 Overrides = tuple[str, ...]  # of one cell, all but its seed, which shapes no choice
 _UNSET = "$"  # a setting that a file leaves to others, or to its type; no file has this name
+_PACKAGE = re.compile(r"(?:\s*#\s*@(?!package\b).*\n)*\s*#\s*@package\s+(\S+)")  # of Hydra, at the head of a file
+_CHOICE = re.compile(r"\$\{([\w/]+)\}")  # in a defaults list: what another group chose
 
 
 def made_from(cell: Cell, root: Path = REPOSITORY) -> dict[str, str]:
@@ -40,7 +45,7 @@ def made_from(cell: Cell, root: Path = REPOSITORY) -> dict[str, str]:
 @cache
 def _made_from(overrides: Overrides, root: Path) -> dict[str, str]:
     files = _conf_files(overrides, root)
-    settings = {f"{file} {key}": value for file in files for key, value in _leaves(root / file)}
+    settings = {f"{file} {key}": value for file in files for key, value in _leaves(file, root)}
     set_by_cell = {f"conf/config.yaml {key}" for key in ("seed", *(key for key, _ in _given(overrides)))}
     parts = _identified(tuple(sorted(_code_files(overrides, files, root))), root)
     return {
@@ -55,6 +60,14 @@ def fingerprint(cell: Cell, root: Path = REPOSITORY) -> str:
     return hashlib.sha256(json.dumps(made_from(cell, root), sort_keys=True).encode()).hexdigest()
 
 
+class _Default(NamedTuple):
+    """An entry of a defaults list: [override|optional] group: names."""
+
+    flags: list[str]
+    group: str
+    names: list[str]
+
+
 def _conf_files(overrides: Overrides, root: Path) -> list[str]:
     """The files of conf/ that Hydra composes for a cell, by their defaults lists and the overrides of groups in them.
 
@@ -67,8 +80,10 @@ def _conf_files(overrides: Overrides, root: Path) -> list[str]:
         if (root / "conf" / group).is_dir():
             (added if at or key.startswith("+") else replaced)[group] |= set(_names(yaml.safe_load(value)))
     overridden: dict[str, set[str]] = defaultdict(set)  # by a defaults list
+    chosen: dict[str, set[str]] = defaultdict(set)
     while True:
         known = {group: frozenset(names) for group, names in overridden.items()}
+        others, chosen = chosen, defaultdict(set)
         found: dict[str, None] = {}
         waiting = ["conf/config.yaml"]
         while waiting:
@@ -76,28 +91,43 @@ def _conf_files(overrides: Overrides, root: Path) -> list[str]:
             if file in found:
                 continue
             found[file] = None
-            for is_override, group, names in _defaults(root / file, Path(file).parent.relative_to("conf")):
-                if is_override:
+            for flags, group, names in _defaults(root / file, Path(file).parent.relative_to("conf")):
+                if "override" in flags:
                     overridden[group] |= set(names)
-                else:
-                    chosen = replaced.get(group) or known.get(group) or set(names)
-                    waiting += [f"conf/{path}" for path in _choose(group, {*chosen, *added[group]}, root)]
-        if known == overridden:
+                    continue
+                named = {*(replaced.get(group) or known.get(group) or names), *added[group]}
+                chosen[group] |= {each for name in named for each in _resolve(name, others)}
+                waiting += [f"conf/{path}" for path in _choose(group, chosen[group], "optional" in flags, root)]
+        if known == overridden and others == chosen:
             return sorted(found)
 
 
-def _choose(group: str, names: Collection[str], root: Path) -> Iterator[str]:
-    """The files in conf/ that a group's names stand for; all of the group where one of them is no file."""
-    conf = root / "conf"
-    paths = [str(Path(group) / f"{name}.yaml") for name in sorted(names)]
-    if all((conf / path).is_file() for path in paths):
-        yield from paths
+def _resolve(name: str, chosen: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """The names that a name in a defaults list stands for, by the choices that other groups have."""
+    choice = _CHOICE.search(name)
+    if choice is None or any("$" in other for other in chosen.get(choice[1], [_UNSET])):
+        yield name  # as it is, and with a $ in it no file
     else:
-        yield from (str(path.relative_to(conf)) for path in sorted((conf / group).glob("*.yaml")))
+        for other in chosen[choice[1]]:
+            yield from _resolve(name.replace(choice[0], other), chosen)
 
 
-def _defaults(file: Path, folder: Path) -> Iterator[tuple[bool, str, list[str]]]:
-    """Of every entry in a file's defaults list: whether it overrides a choice made elsewhere, its group, its names."""
+def _choose(group: str, names: Collection[str], optional: bool, root: Path) -> Iterator[str]:
+    """The files in conf/ that a group's names stand for; all of the group where one of them is no file.
+
+    Of an optional group a name without a file stands for nothing, unless it is not known what it is.
+    """
+    conf = root / "conf"
+    paths = [Path(group) / f"{name}.yaml" for name in sorted(names)]
+    if optional:
+        paths = [path for path in paths if "$" in path.name or (conf / path).is_file()]
+    if not all((conf / path).is_file() for path in paths):
+        paths = [path.relative_to(conf) for path in sorted((conf / group).glob("*.yaml"))]
+    yield from map(str, paths)
+
+
+def _defaults(file: Path, folder: Path) -> Iterator[_Default]:
+    """A file's defaults list, of the groups that can shape a result."""
 
     def locate(path: str) -> str:
         return path[1:] if path.startswith("/") else str(folder / path)
@@ -107,10 +137,11 @@ def _defaults(file: Path, folder: Path) -> Iterator[tuple[bool, str, list[str]]]
             [(key, value)] = entry.items()
             *flags, group = key.split()
             if _can_shape(group):
-                yield "override" in flags, locate(group.partition("@")[0]), list(_names(value))
-        elif entry != "_self_":  # a file[@package]
-            path = Path(locate(entry.partition("@")[0]))
-            yield False, str(path.parent), [path.name]
+                yield _Default(flags, locate(group.partition("@")[0]), list(_names(value)))
+        elif entry != "_self_":  # [optional] file[@package]
+            *flags, name = entry.split()
+            path = Path(locate(name.partition("@")[0]))
+            yield _Default(flags, str(path.parent), [path.name])
 
 
 def _can_shape(group: str) -> bool:
@@ -126,11 +157,13 @@ def _code_files(overrides: Overrides, conf_files: Collection[str], root: Path) -
     """Where training starts: what train.py and the classes that the settings choose by name are in."""
     given = dict(_given(overrides))
 
-    def values(group: str, key: str) -> list[Any]:
-        """What the setting group.key may be: the override, or what the chosen files of the group say."""
-        if f"{group}.{key}" in given:
-            return [yaml.safe_load(given[f"{group}.{key}"])]
-        return [_read(root / file).get(key, _UNSET) for file in conf_files if Path(file).parent.name == group]
+    def values(setting: str) -> list[Any]:
+        """What a setting may be: the override, or what each file of its group and any other one that has it says."""
+        if setting in given:
+            return [yaml.safe_load(given[setting])]
+        group = Path("conf", *setting.split(".")[:-1])
+        found = [(file, _value(file, setting, root)) for file in conf_files]
+        return [value for file, value in found if value != _UNSET or Path(file).parent == group]
 
     def code(kind: str, names: list[Any]) -> set[str]:
         files = {_CODE[kind].format(name) for name in names}
@@ -139,12 +172,13 @@ def _code_files(overrides: Overrides, conf_files: Collection[str], root: Path) -
         known = {_CODE[kind].format(path.stem) for path in (root / "conf" / kind).glob("*.yaml")}
         return {file for file in known if (root / file).is_file()}
 
-    files = {"train.py"} | code("algorithm", values("algorithm", "name")) | code("critic", values("critic", "name"))
-    direction = yaml.safe_load(given.get("direction", "null")) or _read(root / "conf/config.yaml").get("direction")
-    directions = values("algorithm", "direction") if direction == "${algorithm.direction}" else [direction]
-    if any(name == "natural" or "$" in str(name) for name in directions):
-        preconditioners = [name for name in values("fisher", "preconditioner") if name not in (None, _UNSET)]
-        files |= code("fisher", values("fisher", "name") + preconditioners)
+    files = {"train.py"} | code("algorithm", values("algorithm.name")) | code("critic", values("critic.name"))
+    files |= code("env", [_KIND if kind == _UNSET else kind for kind in values("env.kind")])
+    inherited = "${algorithm.direction}"
+    directions = [values("algorithm.direction") if name == inherited else [name] for name in values("direction")]
+    if any(name == "natural" or "$" in str(name) for names in directions for name in names):
+        preconditioners = [name for name in values("fisher.preconditioner") if name not in (None, _UNSET)]
+        files |= code("fisher", values("fisher.name") + preconditioners)
     return files
 
 
@@ -153,7 +187,7 @@ def _given(overrides: Overrides) -> Iterator[tuple[str, str]]:
 
 
 @cache
-def _leaves(file: Path) -> tuple[tuple[str, str], ...]:
+def _leaves(file: str, root: Path) -> tuple[tuple[str, str], ...]:
     """Dotted key and JSON of every value in a file that can shape a result."""
 
     def leaves(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
@@ -163,14 +197,41 @@ def _leaves(file: Path) -> tuple[tuple[str, str], ...]:
             else:
                 yield f"{prefix}{key}", json.dumps(value, default=str)
 
-    values = dict(_read(file))
-    if file.parent.name == "conf":
+    values = dict(_read(root / file))
+    package = _package(file, root)
+    if not package:
         values = {key: value for key, value in values.items() if key not in _SHAPELESS_KEYS}
     if "defaults" in values:
         values["defaults"] = [
             e for e in values["defaults"] if isinstance(e, str) or _can_shape(next(iter(e)).split()[-1])
         ]
+    if package != _group(file):
+        values["@package"] = package or "_global_"
     return tuple(leaves(values, ""))
+
+
+def _value(file: str, setting: str, root: Path) -> Any:
+    """What a file of conf/ says of a setting; `_UNSET` if it does not."""
+    package = _package(file, root)
+    keys, above = setting.split("."), package.split(".") if package else []
+    if keys[: len(above)] != above:
+        return _UNSET
+    value: Any = _read(root / file)
+    for key in keys[len(above) :]:
+        value = value.get(key, _UNSET) if isinstance(value, dict) else _UNSET
+    return value
+
+
+@cache
+def _package(file: str, root: Path) -> str:
+    """Where the settings of a file of conf/ belong: `env` of conf/env/hopper.yaml, nothing of a global one."""
+    header = _PACKAGE.match((root / file).read_text(encoding="utf-8"))
+    package = header[1] if header else "_group_"
+    return package.replace("_group_", _group(file)).replace("_global_", "").strip(".")
+
+
+def _group(file: str) -> str:
+    return ".".join(Path(file).parent.parts[1:])
 
 
 @cache

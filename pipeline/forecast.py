@@ -6,7 +6,7 @@ From runs of the same environment and variant that finished here, wherever there
 import csv
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import mean
@@ -36,17 +36,20 @@ class Cost:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What cells will take; `sources` counts the cells by what their part rests on."""
+    """What cells will take; `sources` counts the cells by what their part rests on, `unknown` those left out."""
 
     core_hours: float
     bytes: float
     sources: Counter[str]
+    unknown: int
 
     def __str__(self) -> str:
         """In words, for a message."""
         hours, minutes = f"{self.core_hours:,.0f} core-hours", f"{60 * self.core_hours:.0f} core-minutes"
         basis = ", ".join(f"{count} by {source}" for source, count in sorted(self.sources.items()))
-        return f"about {hours if self.core_hours >= 3 else minutes} and {self.bytes / 1e6:,.0f} MB ({basis})"
+        about = f"about {hours if self.core_hours >= 3 else minutes} and {self.bytes / 1e6:,.0f} MB ({basis})"
+        beside = f"no forecast for {self.unknown} of a kind that {TABLE} lacks"
+        return "; ".join([about] * bool(self.sources) + [beside] * bool(self.unknown))
 
 
 def forecast(cells: Collection[Cell], total_steps: int, restarted: Collection[Cell], root: Path) -> Forecast:
@@ -57,13 +60,16 @@ def forecast(cells: Collection[Cell], total_steps: int, restarted: Collection[Ce
     for cell in cells:
         costs = _finished(cell.env, cell.variant, root)
         runs[cell.env, cell.variant] = len(costs)
-        cost = _mean(costs) if costs else _tabled(cell.env, cell.algorithm, root)
+        cost = _mean(costs) if costs else _tabled(cell, root)
+        if cost is None:
+            continue
         row = None if cell in restarted else _last_row(root / cell.run_dir / PROGRESS)
         seconds += AROUND + max(0.0, total_steps - (row[0] if row else 0.0)) * cost.seconds_per_step
         size += cost.other_bytes + total_steps * cost.table_bytes_per_step
         sources[cost.source] += 1
     count = f"{sum(runs.values())} finished runs"
-    return Forecast(seconds / 3600, size, Counter({source or count: n for source, n in sources.items()}))
+    named = Counter({source or count: n for source, n in sources.items()})
+    return Forecast(seconds / 3600, size, named, len(cells) - named.total())
 
 
 @cache
@@ -111,19 +117,21 @@ def _last_row(progress: Path) -> tuple[float, float] | None:
     return (largest["env_steps"], largest["wall_time"]) if all(largest.values()) else None
 
 
-def _tabled(env: str, algorithm: str, root: Path) -> Cost:
-    """The cost of a run by the table; of what it lacks, by the slowest row for the algorithm, or the slowest of all."""
+def _tabled(cell: Cell, root: Path) -> Cost | None:
+    """The cost of a run by the table; None where that has nothing of its kind, an Atari game or none.
+
+    Of a task that it lacks, by the slowest row of the kind for the algorithm, or the slowest of the kind.
+    """
     table = _table(root)
-    if (env, algorithm) in table:
-        return table[env, algorithm]
-    alike = [cost for (_, other), cost in table.items() if other == algorithm] or list(table.values())
+    if (cell.env, cell.algorithm) in table:
+        return table[cell.env, cell.algorithm]
+    is_atari = "env=atari" in cell.overrides
+    kind = {key: cost for key, cost in table.items() if key[0].startswith("atari_") == is_atari}
+    alike = [cost for (_, algorithm), cost in kind.items() if algorithm == cell.algorithm] or list(kind.values())
+    if not alike:
+        return None
     slowest = max(alike, key=lambda cost: cost.seconds_per_step)
-    return Cost(
-        slowest.seconds_per_step,
-        slowest.table_bytes_per_step,
-        slowest.other_bytes,
-        f"the slowest in {TABLE}",
-    )
+    return replace(slowest, source=f"the slowest in {TABLE}")
 
 
 @cache

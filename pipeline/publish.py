@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from analysis.__main__ import TABLES, analyse
 from analysis.condensed import condense
+from envs.tasks import EnvConfig
 from pipeline.fingerprint import fingerprint
 from pipeline.reuse import plan, published_path
 from pipeline.suites import Cell, Suite, SuiteError, load_suite
@@ -124,8 +125,9 @@ def todays_identity(cell: Cell, root: Path = REPOSITORY) -> CellIdentity:
         resolved = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
         raise Refused(f"its settings are refused ({explain(error)})") from error
+    complete = OmegaConf.merge({"env": {"kind": EnvConfig.kind}}, composed)  # with the one default that chooses code
     # Hundreds of cells share their code, and reading it takes the time.
-    shared = _code(tuple(training_modules(cast(RunConfig, composed))), composed.device, root)
+    shared = _code(tuple(training_modules(cast(RunConfig, complete))), composed.device, root)
     return CellIdentity(shared.parts | {"config": identify(resolved, (), composed.device, root).parts["config"]})
 
 

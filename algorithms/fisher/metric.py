@@ -33,6 +33,8 @@ class Model:
         inputs: states, B in the first axis.
         distribution: the family that z parametrises.
         actions: outcomes that were observed, B in the first axis; only the empirical Fisher looks at them.
+        states_per_pass: states that go through the network together where all have to and no graph joins them; None:
+            all of them.
     """
 
     module: nn.Module
@@ -40,6 +42,7 @@ class Model:
     inputs: Tensor
     distribution: Distribution
     actions: Tensor
+    states_per_pass: int | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -58,6 +61,12 @@ class Model:
     def select(self, states: Tensor) -> "Model":
         """The model on the states of these indices."""
         return replace(self, inputs=self.inputs[states], actions=self.actions[states])
+
+    def split(self) -> Iterator["Model"]:
+        """The model on parts of its states, `states_per_pass` each, in order."""
+        size = self.states_per_pass or len(self)
+        for inputs, actions in zip(self.inputs.split(size), self.actions.split(size), strict=True):
+            yield replace(self, inputs=inputs, actions=actions)
 
     def forward(self) -> tuple[Tensor, list[LayerPass]]:
         """z with its graph, and the pass of every layer. Raises TypeError for a layer of an unknown type."""

@@ -2,11 +2,23 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from algorithms.fisher.metric import Metric, Model, backward_from
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """z(theta), and J^T u as a function of u at u = 0: differentiated, it gives J v."""
+
+    theta: Tensor
+    z: Tensor
+    u: Tensor
+    pulled_back: Tensor
 
 
 class Pullback(Metric):
@@ -18,12 +30,21 @@ class Pullback(Metric):
 
     def __init__(self, model: Model) -> None:
         self.model, self.theta = model, model.theta
-        self._theta = model.theta.detach().requires_grad_()
+
+    @cached_property
+    def z(self) -> Tensor:
+        """Outputs at theta, shape (B, K)."""
+        with torch.no_grad():
+            return torch.cat([part.function(self.theta) for part in self.model.split()])
+
+    @cached_property
+    def _graph(self) -> _Graph:
+        theta = self.theta.detach().requires_grad_()
         with torch.enable_grad():
-            self._z = model.function(self._theta)
-            self._cotangent = torch.zeros_like(self._z, requires_grad=True)
-            (self._pullback,) = torch.autograd.grad(self._z, self._theta, self._cotangent, create_graph=True)
-        self.z = self._z.detach()
+            z = self.model.function(theta)
+            u = torch.zeros_like(z, requires_grad=True)
+            (pulled_back,) = torch.autograd.grad(z, theta, u, create_graph=True)
+        return _Graph(theta, z, u, pulled_back)
 
     @abstractmethod
     def output_product(self, u: Tensor) -> Tensor:
@@ -36,14 +57,19 @@ class Pullback(Metric):
     def product(self, v: Tensor) -> Tensor:
         if v.dim() == 2:
             return torch.stack([self.product(column) for column in v.unbind(1)], 1)
-        weighted = self.output_product(self._jvp(v))
-        (result,) = torch.autograd.grad(self._z, self._theta, weighted, retain_graph=True)
+        g = self._graph
+        (u,) = torch.autograd.grad(g.pulled_back, g.u, v, retain_graph=True)
+        (result,) = torch.autograd.grad(g.z, g.theta, self.output_product(u), retain_graph=True)
         return result / len(self.z)
 
     def quadratic(self, v: Tensor) -> Tensor:
-        """v^T F v = (1/B) sum_s (J_s v)^T M_s (J_s v), non-negative by construction; a scalar."""
-        u = self._jvp(v)
-        return (u * self.output_product(u)).sum() / len(self.z)
+        """v^T F v = (1/B) sum_s (J_s v)^T M_s (J_s v), non-negative by construction; a scalar.
+
+        By forward differentiation, which keeps no graph: a batch of any size, `states_per_pass` at a time.
+        """
+        with torch.no_grad():
+            u = torch.cat([torch.func.jvp(part.function, (self.theta,), (v,))[1] for part in self.model.split()])
+            return (u * self.output_product(u)).sum() / len(self.z)
 
     def diagonal(self) -> Tensor:
         """Mean squares of per-state gradients. Raises TypeError for a layer of an unknown type."""
@@ -52,10 +78,6 @@ class Pullback(Metric):
         for p, delta in backward_from(z, passes, self.output_factors()):
             squares[p.layer.name] += p.mean_squares(delta)
         return torch.cat([p.layer.vector(squares[p.layer.name]) for p in passes])
-
-    def _jvp(self, v: Tensor) -> Tensor:
-        (u,) = torch.autograd.grad(self._pullback, self._cotangent, v, retain_graph=True)
-        return u
 
 
 class ScoredFisher(Pullback):

@@ -1,21 +1,26 @@
 """Table of final scores: IQM over seeds, evaluation of the final policies, the random policy beside them."""
 
+from typing import Any
+
 import numpy as np
 
 from analysis.groups import Group, Results
+from analysis.human_scores import Reference
 from analysis.statistics import MIN_RUNS, percentile_interval
 from analysis.style import algorithm_name, environment_name
 from analysis.tables.formats import Record, Table, interval, number
-from analysis.tables.words import budget, closing_words, few_runs, interval_words, unscored
+from analysis.tables.words import HUMAN_NORMALISED, budget, closing_words, few_runs, interval_words, unscored
 
 
 def final_scores(results: Results) -> Table:
     """Per environment and variant: IQM of the last `episode_return` over the runs that finished with one.
 
     The interval is the 95 % percentile bootstrap over runs, given from three runs on; with fewer the CSV has
-    mean, minimum and maximum only, and the reader sees every run.
+    mean, minimum and maximum only, and the reader sees every run. Of Atari games the score is human-normalised too.
     """
     records = [_record(results, group) for group in results.groups]
+    if results.references:
+        records = [record | _human_normalised(record, results.references.get(record["env"])) for record in records]
     rows = [_row(record, group) for record, group in zip(records, results.groups, strict=True)]
     caption = (
         f"Final score in suite {results.suite.name}: episode return at the end of {budget(results)} (mean "
@@ -23,13 +28,15 @@ def final_scores(results: Results) -> Table:
         f"{interval_words(results)}{few_runs(results, 'the mean, and every run in parentheses')}. Runs: "
         "finished with a score / planned. Deterministic and stochastic: mean return of the evaluation "
         "episodes of the final policies; random: of uniformly random actions, pooled over the "
-        f"environment's runs. {closing_words(results)}"
+        f"environment's runs. {f'Human-normalised: {HUMAN_NORMALISED}. ' if results.references else ''}"
+        f"{closing_words(results)}"
     )
-    header = ["Environment", "Algorithm", "Final score", "Runs", "Deterministic", "Stochastic", "Random"]
+    normalised = ["Human-normalised (%)"] if results.references else []
+    header = ["Environment", "Algorithm", "Final score", *normalised, "Runs", "Deterministic", "Stochastic", "Random"]
     return Table("final_scores", "Final scores", caption, records, header, rows, results.source)
 
 
-def _record(results: Results, group: Group) -> Record:
+def _record(results: Results, group: Group) -> dict[str, Any]:
     scores = group.finals
     low, high = percentile_interval(group.resampled_finals) if len(scores) >= MIN_RUNS else (None, None)
     evaluated = {
@@ -63,14 +70,34 @@ def _record(results: Results, group: Group) -> Record:
     }
 
 
+def _human_normalised(record: Record, reference: Reference | None) -> dict[str, Any]:
+    """The published scores, and the IQM and its interval on the scale between them."""
+
+    def normalise(value: Any) -> float | None:
+        return None if reference is None or value is None else float(reference.normalise(value))
+
+    return {
+        "published_random": reference.random if reference else None,
+        "published_human": reference.human if reference else None,
+        "human_normalised": normalise(record["iqm"]),
+        "human_normalised_low": normalise(record["low"]),
+        "human_normalised_high": normalise(record["high"]),
+    }
+
+
 def _row(record: Record, group: Group) -> list[str]:
     score = interval(record["iqm"], record["low"], record["high"])
     if 1 < len(group.runs) < MIN_RUNS:
         score += f" ({'; '.join(number(value) for value in group.finals)})"
+    normalised = []
+    if "human_normalised" in record:
+        ends = (record["human_normalised_low"], record["human_normalised_high"])
+        normalised.append(interval(record["human_normalised"], *ends))
     return [
         environment_name(group.env),
         algorithm_name(group.variant),
         score,
+        *normalised,
         f"{record['runs_scored']}/{record['runs_planned']}",
         number(record["deterministic_mean"]),
         number(record["stochastic_mean"]),

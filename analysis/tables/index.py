@@ -7,7 +7,7 @@ from analysis.cells import STATES
 from analysis.groups import Results
 from analysis.style import algorithm_name, environment_name
 from analysis.tables.formats import Table
-from analysis.tables.words import budget
+from analysis.tables.words import budget, frames_of_a_run
 
 
 def index(results: Results, tables: Sequence[Table]) -> str:
@@ -18,7 +18,7 @@ def index(results: Results, tables: Sequence[Table]) -> str:
     lines = [
         f"# Suite {suite.name}",
         "",
-        f"{len(suite.cells)} planned runs of {budget(results)}: {states}.",
+        f"{len(suite.cells)} planned runs of {budget(results)}{frames_of_a_run(results)}: {states}.",
         "",
         "## Missing, failed or unfinished",
         "",

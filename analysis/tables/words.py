@@ -1,8 +1,16 @@
 """Phrases that several captions share."""
 
+from collections.abc import Callable
+
+from analysis.cells import frame_skips
 from analysis.groups import Group, Results
 from analysis.statistics import MIN_RUNS
 from analysis.style import environment_name
+
+HUMAN_NORMALISED = (
+    "100 (score − random) / (human − random), in percent, with the published scores of random actions and of a human "
+    "tester (Mnih et al. 2015, Wang et al. 2016)"
+)
 
 
 def budget(results: Results) -> str:
@@ -23,12 +31,36 @@ def few_runs(results: Results, instead: str) -> str:
 
 def closing_words(results: Results) -> str:
     """What a step is, and where runs have settings of their own: the end of every caption."""
-    atari = any(env.startswith("atari") for env in results.suite.envs)
-    frames = " (on Atari 4 frames)" if atari else ""
+    steps = results.suite.total_steps
+    frames = _by_environment(results, lambda skip: f"{skip} frames, {skip * steps:,} in a run of {steps:,} steps")
     exceptions = [
         f" On {environment_name(env)} with {', '.join(settings)}." for env, settings in results.suite.exceptions.items()
     ]
-    return f"A step is one agent–environment interaction{frames}.{''.join(exceptions)}"
+    in_frames = f": {frames}" if frames else ""
+    return f"A step is one agent–environment interaction{in_frames}.{''.join(exceptions)}"
+
+
+def frames_of_a_run(results: Results) -> str:
+    """How many frames `budget` is, behind it."""
+    frames = _by_environment(results, lambda skip: f"{skip * results.suite.total_steps:,} frames")
+    return f", {frames}" if frames else ""
+
+
+def _by_environment(results: Results, words: Callable[[int], str]) -> str:
+    """`words` of the frames in a step, and on which environments, unless on all; empty where no run plays a game."""
+    suite = results.suite
+    envs: dict[tuple[int, ...], list[str]] = {}
+    for env in suite.envs:
+        skips = frame_skips(cell for cell in suite.cells if cell.env == env)
+        envs.setdefault(skips, []).append(environment_name(env))
+    parts = {" or ".join(map(words, skips)): names for skips, names in envs.items() if skips}
+    if len(envs) == 1:
+        return "".join(parts)
+    return "; ".join(f"on {_listed(names)} {text}" for text, names in parts.items())
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def unscored(group: Group) -> str:

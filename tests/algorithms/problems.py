@@ -30,7 +30,7 @@ def make_policy(
     """A float64 policy on three observations with every parameter away from zero."""
     generator = torch.Generator().manual_seed(seed)
     config = NetworkConfig(hidden=list(hidden), activation=activation, policy_gain=1.0)
-    policy = Policy(3, distribution, config, generator).double()
+    policy = Policy((3,), distribution, config, generator).double()
     noise = torch.randn(len(flatten(policy)), generator=generator, dtype=torch.float64)
     assign(policy, flatten(policy) + 0.3 * noise)
     return policy
@@ -123,14 +123,14 @@ def dense_output_fisher(z: Tensor, distribution: Distribution) -> Tensor:
 
 def output_scores(problem: Surrogate, actions: Tensor) -> Tensor:
     """d log p(a; z) / dz at one action per state: (B, K)."""
-    z = problem.z_old.clone().requires_grad_()
+    z = problem.z.clone().requires_grad_()
     (scores,) = torch.autograd.grad(reference(problem.policy.distribution, z).log_prob(actions).sum(), z)
     return scores
 
 
 def sampled_output_fisher(problem: Surrogate, samples: int, rng: np.random.Generator) -> Tensor:
     """M with the expectation replaced by a mean over so many actions per state: (B, K, K)."""
-    distribution, z = problem.policy.distribution, problem.z_old
+    distribution, z = problem.policy.distribution, problem.z
     total = torch.zeros(len(z), distribution.width, distribution.width, dtype=torch.float64)
     for _ in range(samples):
         noise = torch.from_numpy(distribution.noise(rng, len(z))).double()
@@ -143,7 +143,7 @@ def dense_fisher(problem: Surrogate, m: Tensor | None = None) -> Tensor:
     """F = (1/B) sum_s J^T M J, shape (d, d); M of the closed form, or what is given, shape (B, K, K)."""
     jacobian = dense_jacobian(problem)
     if m is None:
-        m = dense_output_fisher(problem.z_old, problem.policy.distribution)
+        m = dense_output_fisher(problem.z, problem.policy.distribution)
     return torch.einsum("ska,skl,slb->ab", jacobian, m, jacobian) / len(jacobian)
 
 
@@ -199,7 +199,7 @@ def layer_truths(problem: Surrogate) -> list[LayerTruth]:
 
 def kronecker_truths(problem: Surrogate, m: Tensor | None = None) -> list[tuple[LayerTruth, Tensor, Tensor]]:
     """A and G of every layer; M as in `dense_fisher`, but always of the closed form for log sigma."""
-    closed_form = dense_output_fisher(problem.z_old, problem.policy.distribution)
+    closed_form = dense_output_fisher(problem.z, problem.policy.distribution)
     sampled = closed_form if m is None else m
     truths = layer_truths(problem)
     weighted = [(t, closed_form if _is_constant(t) else sampled) for t in truths]

@@ -282,3 +282,15 @@ def test_a_network_with_an_unknown_layer_is_refused_by_name() -> None:
 def test_settings_out_of_range_are_refused_by_name(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compose("algorithm=acktr", "env=hopper", override)
+
+
+def test_factors_on_some_states_are_those_of_the_states_that_its_own_stream_draws() -> None:
+    policy = make_policy(GAUSSIAN)
+    problem = make_problem(policy)
+    acktr = make_acktr(policy, "algorithm.states=5", "algorithm.learning_rate=1e-9")
+    rng = np.random.default_rng(0)
+    expected = kronecker_factors(problem.model.subsample(5, rng), None, rng)
+    acktr.update(problem, 1.0)
+    for found, f in zip(acktr.step.running.factors, expected, strict=True):
+        assert torch.equal(found.a, f.a)
+        assert torch.equal(found.g, f.g)

@@ -23,7 +23,7 @@ each = pytest.mark.parametrize("name", ["adam", "kfac"])
 def make_critic(name: str, *overrides: str, dtype: torch.dtype = torch.float32) -> Critic:
     config = compose("algorithm=acktr", "env=hopper", f"critic={name}", "network.hidden=[8,8]", *overrides)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    critic = config.critic_class(3, config.network, config.critic, generator, rng, torch.device("cpu"))
+    critic = config.critic_class((3,), config.network, config.critic, generator, rng, torch.device("cpu"))
     critic.network.to(dtype)
     return critic
 
@@ -72,6 +72,28 @@ def test_the_first_kfac_step_is_the_dense_gauss_newton_one() -> None:
     torch.testing.assert_close(flatten(network) - theta, 0.5 * eta * x, rtol=1e-8, atol=1e-12)
     assert logged["critic_step_size"] == pytest.approx(eta, rel=1e-9)
     assert logged["critic_steps_failed"] == 0
+
+
+def test_factors_on_all_states_in_any_order_give_the_step_of_the_whole_minibatch() -> None:
+    settings = ("critic.epochs=1", "critic.minibatch_size=256", "critic.learning_rate=1e6", "critic.delta=0.01")
+    whole, sampled = (make_critic("kfac", *settings, f"critic.states={n}", dtype=torch.float64) for n in ("null", 256))
+    batch = make_batch(dtype=torch.float64)
+    logged = [critic.fit(batch, 1.0) for critic in (whole, sampled)]
+    torch.testing.assert_close(flatten(sampled.network), flatten(whole.network), rtol=1e-9, atol=1e-12)
+    assert logged[0] == pytest.approx(logged[1], rel=1e-9)
+
+
+def test_factors_on_some_states_are_those_of_the_states_that_the_critics_own_stream_draws() -> None:
+    settings = ("critic.epochs=1", "critic.minibatch_size=256", "critic.learning_rate=1e-9", "critic.states=32")
+    critic, batch = make_critic("kfac", *settings, dtype=torch.float64), make_batch(dtype=torch.float64)
+    theta, rng = flatten(critic.network), np.random.default_rng(0)
+    order = torch.from_numpy(rng.permutation(256))
+    model = Model(critic.network, theta, batch.observations[order], UnitGaussian(), batch.targets[order])
+    expected = kronecker_factors(model.subsample(32, rng), None, rng)
+    critic.fit(batch, 1.0)
+    assert isinstance(critic, KFACCritic)
+    for found, f in zip(critic.step.running.factors, expected, strict=True):
+        torch.testing.assert_close((found.a, found.g), (f.a, f.g), rtol=1e-12, atol=0)
 
 
 def test_delta_is_half_the_mean_squared_change_of_the_values_where_k_fac_is_exact() -> None:

@@ -23,7 +23,7 @@ from algorithms.diagnostics import (
 from algorithms.fisher.distributions import Distribution
 from algorithms.fisher.parameters import assign, flatten
 from algorithms.surrogate import Surrogate
-from tests.algorithms.problems import DISTRIBUTIONS, dense_fisher, make_policy, make_problem
+from tests.algorithms.problems import DISTRIBUTIONS, dense_fisher, make_policy, make_problem, random_vectors
 from tests.settings import compose
 
 both = pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda d: type(d).__name__)
@@ -124,6 +124,35 @@ def test_without_a_step_the_curve_has_solves_and_without_a_gradient_nothing() ->
     assert curve(problem, Update(Outcome.ZERO_GRADIENT)) == [{"rho": rho} for rho in RHOS]
 
 
+def test_geometry_on_some_states_is_that_of_these_states_and_the_gradient_that_of_the_batch() -> None:
+    """Dense truth on the states at the first, a middle and the last time, of every environment."""
+    policy = make_policy(DISTRIBUTIONS[1])
+    problem = make_problem(policy)  # 6 steps of 4 environments
+    local = problem.on(torch.tensor([*range(4), *range(8, 12), *range(20, 24)]))
+    change = random_vectors(problem)
+    assign(policy, problem.theta + 1e-2 * change)
+    row = measured(problem, config=replace(CONFIG, geometry_states=12))
+    f = dense_fisher(local)
+    g = f + row["alignment_damping"] * torch.eye(len(f), dtype=f.dtype)  # type: ignore[operator]
+    natural = torch.linalg.solve(g, problem.gradient)
+    cosine = (change @ g @ natural) / ((change @ g @ change) * (natural @ g @ natural)).sqrt()
+    kl = local.evaluate(flatten(policy))[1]
+    assert row["geometry_states"] == 12
+    assert row["alignment_error"] == pytest.approx(1 - float(cosine), abs=1e-7)
+    assert row["quadratic_error"] == pytest.approx(abs(kl - 0.5e-4 * float(change @ f @ change)) / kl, rel=1e-6)
+    assert row["kl"] == pytest.approx(problem.evaluate(flatten(policy))[1], rel=1e-9)
+    point = curve(problem, config=replace(CONFIG, geometry_states=12))[RHOS.index(0.1)]
+    assert point["alignment_error"] == pytest.approx(row["alignment_error"], abs=1e-8)
+
+
+def test_as_many_geometry_states_as_the_batch_has_are_the_whole_batch() -> None:
+    policy = make_policy(DISTRIBUTIONS[0])
+    problem = make_problem(policy)
+    assign(policy, problem.theta + 0.05)
+    assert measured(problem, config=replace(CONFIG, geometry_states=24)) == measured(problem)
+    assert measured(problem, config=replace(CONFIG, geometry_states=500)) == measured(problem)
+
+
 def test_snapshots_are_spread_from_the_first_update_to_the_last() -> None:
     def snapshots(number: int, updates: int) -> list[int]:
         return sorted(DiagnosticsConfig(snapshots=number).snapshot_updates(updates))
@@ -135,7 +164,9 @@ def test_snapshots_are_spread_from_the_first_update_to_the_last() -> None:
     assert snapshots(5, 3) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("setting", "value"), [("trace_samples", 0), ("snapshots", -1), ("states", 0), ("rho", 0.0)])
+@pytest.mark.parametrize(
+    ("setting", "value"), [("trace_samples", 0), ("snapshots", -1), ("states", 0), ("geometry_states", 0), ("rho", 0.0)]
+)
 def test_impossible_settings_are_named(setting: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"^diagnostics\.{setting}={value}: must"):
         DiagnosticsConfig(**{setting: value})  # type: ignore[arg-type]

@@ -27,7 +27,11 @@ TOPS = {
     "reacher": (-43, -5),
     "inverted_pendulum": (6, 1000),
     "inverted_double_pendulum": (55, 9300),
+    "atari_pong": (-20.3, 19),
+    "atari_breakout": (1.4, 60),
+    "atari_space_invaders": (140, 700),
 }
+FRAME_SKIP = 4
 
 
 def write_suite(
@@ -159,7 +163,8 @@ def write_progress(run_dir: Path, columns: dict[str, tuple[Any, Any]]) -> None:
 def write_state(run_dir: Path, state: str, reason: str | None, env_steps: int, score: float | None) -> None:
     """manifest.json and, for a run that ended, status.json."""
     identity = f"{hash_of(run_dir)}"
-    manifest = {"state": state, "reason": reason, "identity": {"hash": identity, "parts": {}}}
+    parts = {"config": settings_of(run_dir), "code": {}, "versions": {}, "device": "cpu"}
+    manifest = {"state": state, "reason": reason, "identity": {"hash": identity, "parts": parts}}
     (run_dir / "manifest.json").write_text(json.dumps(manifest))
     if state != "running":
         status = {
@@ -170,6 +175,13 @@ def write_state(run_dir: Path, state: str, reason: str | None, env_steps: int, s
             "episode_return": score,
         }
         (run_dir / "status.json").write_text(json.dumps(status))
+
+
+def settings_of(run_dir: Path) -> dict[str, Any]:
+    """Resolved settings of a cell by dotted name, as far as the analysis reads them."""
+    env = run_dir.parts[-3]
+    is_game = env.startswith("atari_")
+    return {"env.game": env.removeprefix("atari_"), "env.frame_skip": FRAME_SKIP} if is_game else {}
 
 
 def hash_of(run_dir: Path) -> str:

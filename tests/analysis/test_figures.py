@@ -15,7 +15,7 @@ from analysis.provenance import stamp
 from analysis.statistics import iqm
 from analysis.style import algorithm_name, environment_name, line_styles, ordered
 from tests.analysis.synthetic import write_suite
-from tests.analysis.test_suite_tables import rewrite, run
+from tests.analysis.test_suite_tables import rewrite, run, set_frame_skip
 
 
 def results(tmp_path: Path, seeds: int, variants: tuple[str, ...] = ("adam_pg", "trpo")) -> Results:
@@ -83,6 +83,28 @@ def test_a_run_past_its_budget_is_drawn_to_its_end(tmp_path: Path) -> None:
     suite = results(tmp_path, seeds=1)  # the warm-up of the normaliser is not part of the budget
     figure = learning_curves(suite.groups, line_styles(suite.suite.variants), 59_000, {})
     assert figure.axes[0].get_xlim() == (0, 59_392)
+
+
+def test_an_axis_of_steps_says_how_many_frames_one_is(tmp_path: Path) -> None:
+    """Of a column of panels the lowest has the label, unless another one's steps have other frames."""
+    envs = ["atari_pong", "hopper", "atari_breakout", "ant", "reacher", "atari_qbert", "atari_seaquest"]
+    suite_dir = write_suite(tmp_path, envs, ["adam_pg"], 1, total_steps=60_000)
+    set_frame_skip(run(suite_dir, "atari_breakout", "adam_pg", 0), 2)
+    suite = gather(load_suite(suite_dir), 100)
+    figure = learning_curves(suite.groups, line_styles(["adam_pg"]), 60_000, {})
+    steps = "environment steps (thousands)"
+    frames = f"{steps}\n1 step = 4 frames"
+    assert {panel.get_title(): panel.get_xlabel() for panel in figure.axes} == {
+        "Pong": frames,
+        "Hopper": "",
+        "Breakout": f"{steps}\n1 step = 2 frames",
+        "Ant": steps,
+        "Reacher": steps,
+        "Qbert": frames,
+        "Seaquest": frames,
+    }
+    pong = geometry(suite.groups[:1], line_styles(["adam_pg"]), 60_000, 0.02)
+    assert {panel.get_xlabel() for panel in pong.axes} == {frames}
 
 
 def test_equal_data_give_equal_files(tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ from analysis.__main__ import analyse
 from analysis.cells import load_suite
 from analysis.groups import Results, gather
 from analysis.statistics import iqm
+from analysis.tables.alignment_curves import alignment_curves
 from analysis.tables.cells import cells
 from analysis.tables.final_scores import final_scores
 from analysis.tables.formats import Table, interval, latex, number, percent, thousands
 from analysis.tables.geometry import geometry
+from analysis.tables.human_normalised import human_normalised
 from analysis.tables.index import index
 from analysis.tables.sample_efficiency import sample_efficiency
 from tests.analysis.synthetic import write_state, write_suite
@@ -255,6 +257,46 @@ def test_every_caption_says_interval_runs_and_step(suite_dir: Path) -> None:
         assert {len(row) for row in table.rows} == {len(table.header)}
 
 
+@pytest.mark.parametrize(
+    ("envs", "said"),
+    [
+        (["atari_pong", "atari_breakout"], ": 4 frames, 240,000 in a run of 60,000 steps."),
+        (["hopper", "atari_pong"], ": on Pong 4 frames, 240,000 in a run of 60,000 steps."),
+        (
+            ["atari_pong", "hopper", "atari_space_invaders", "atari_breakout"],
+            ": on Pong, Space Invaders and Breakout 4 frames, 240,000 in a run of 60,000 steps.",
+        ),
+        (["hopper"], "."),
+    ],
+)
+def test_every_caption_says_the_frames_of_steps_and_runs(tmp_path: Path, envs: list[str], said: str) -> None:
+    suite_dir = write_suite(tmp_path, envs, ["adam_pg"], seeds=1, total_steps=60_000, snapshots=2)
+    results = read(suite_dir)
+    tables = [final_scores, sample_efficiency, geometry, cells, alignment_curves]
+    for table in [*tables, human_normalised] if results.references else tables:
+        assert table(results).caption.endswith(f"A step is one agent–environment interaction{said}")
+
+
+def test_frames_come_from_the_settings_of_the_runs(tmp_path: Path) -> None:
+    suite_dir = write_suite(tmp_path, ["atari_pong", "atari_breakout"], ["adam_pg", "npg"], 1, total_steps=60_000)
+    set_frame_skip(run(suite_dir, "atari_pong", "adam_pg", 0), 2)
+    set_frame_skip(run(suite_dir, "atari_pong", "npg", 0), 2)
+    assert index(read(suite_dir), []).splitlines()[2] == (
+        "4 planned runs of 60,000 environment steps, on Pong 120,000 frames; on Breakout 240,000 frames: 4 finished."
+    )
+    set_frame_skip(run(suite_dir, "atari_pong", "npg", 0), 3)
+    results = read(suite_dir)
+    assert "on Pong 120,000 frames or 180,000 frames; on Breakout 240,000 frames" in index(results, [])
+    shutil.rmtree(suite_dir / "runs" / "atari_pong")  # whose frames nobody knows before it has begun
+    assert "60,000 environment steps, on Breakout 240,000 frames: " in index(read(suite_dir), [])
+
+
+def set_frame_skip(run_dir: Path, frame_skip: int) -> None:
+    manifest = json.loads((run_dir / "manifest.json").read_text())
+    manifest["identity"]["parts"]["config"]["env.frame_skip"] = frame_skip
+    (run_dir / "manifest.json").write_text(json.dumps(manifest))
+
+
 def test_captions_name_settings_that_runs_have_on_one_task_alone(tmp_path: Path) -> None:
     suite_dir = write_suite(
         tmp_path,
@@ -282,6 +324,7 @@ def test_latex_is_booktabs_and_escaped(suite_dir: Path) -> None:
     assert body.count("Hopper") == 1  # a repeated environment is left out
     assert all(ord(character) < 128 for character in text)
     assert latex("a_b & 5 % < -3.2 [-∞, x-y]") == r"a\_b \& 5 \% $<$ $-$3.2 [$-$$\infty$, x-y]"
+    assert latex("suite atari-1m") == "suite atari-1m"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def test_moments_of_batches_equal_those_of_all_samples() -> None:
 def test_observations_are_standardised_with_the_statistics_before_the_batch() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.standard_normal((500, 2)) * 3 + 1, rng.standard_normal((500, 2)) + 9
-    normaliser = ObservationNormaliser(2, enabled=True, clip=10.0)
+    normaliser = ObservationNormaliser((2,), enabled=True, clip=10.0)
     normaliser.update(first)
     before = normaliser(second)
     np.testing.assert_allclose(before, (second - first.mean(0)) / first.std(0), rtol=1e-5)
@@ -31,7 +31,7 @@ def test_observations_are_standardised_with_the_statistics_before_the_batch() ->
 
 def test_a_restored_normaliser_does_exactly_the_same() -> None:
     samples = np.random.default_rng(0).standard_normal((50, 2)) * 5
-    normaliser, restored = (ObservationNormaliser(2, enabled=True, clip=10.0) for _ in range(2))
+    normaliser, restored = (ObservationNormaliser((2,), enabled=True, clip=10.0) for _ in range(2))
     normaliser.update(samples)
     restored.load_state_dict(normaliser.state_dict())
     np.testing.assert_array_equal(normaliser(samples), restored(samples))
@@ -45,7 +45,7 @@ def test_rewards_are_scaled_by_the_deviation_of_the_discounted_return() -> None:
         for t in range(40):
             carried = 0.0 if t == 0 or done[t - 1, n] else returns[t - 1, n]
             returns[t, n] = gamma * carried + rewards[t, n]
-    normaliser = RewardNormaliser(3, gamma, enabled=True, clip=10.0)
+    normaliser = RewardNormaliser(3, gamma, "normalised", clip=10.0)
     for batch in (slice(0, 15), slice(15, 40)):
         normaliser.update(rewards[batch], done[batch])
     np.testing.assert_allclose(normaliser(rewards), rewards / returns.std(), rtol=1e-6)
@@ -56,9 +56,23 @@ def test_rewards_are_scaled_by_the_deviation_of_the_discounted_return() -> None:
 
 def test_switched_off_both_change_nothing() -> None:
     x = np.random.default_rng(0).standard_normal((4, 2)) * 100
-    observations = ObservationNormaliser(2, enabled=False, clip=1.0)
+    observations = ObservationNormaliser((2,), enabled=False, clip=1.0)
     observations.update(x)
     np.testing.assert_array_equal(observations(x), x.astype(np.float32))
-    rewards = RewardNormaliser(2, 0.9, enabled=False, clip=1.0)
+    rewards = RewardNormaliser(2, 0.9, "raw", clip=1.0)
     rewards.update(x, np.zeros_like(x, dtype=bool))
     assert rewards(x) == pytest.approx(x)
+
+
+def test_the_sign_of_a_reward_is_all_that_counts_if_asked_for() -> None:
+    rewards = RewardNormaliser(3, 0.9, "sign", clip=0.5)
+    np.testing.assert_array_equal(rewards(np.array([[200.0, 0.0, -0.1]])), [[1, 0, -1]])
+
+
+def test_images_stay_the_bytes_they_are_and_no_copy_is_made() -> None:
+    images = np.random.default_rng(0).integers(256, size=(5, 4, 8, 8), dtype=np.uint8)
+    normaliser = ObservationNormaliser((4, 8, 8), enabled=False, clip=1.0)
+    normaliser.update(images)
+    assert normaliser(images) is images
+    with pytest.raises(ValueError, match=r"^rollout\.normalise_observations=true: images"):
+        ObservationNormaliser((4, 8, 8), enabled=True, clip=1.0)

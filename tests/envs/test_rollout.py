@@ -1,12 +1,14 @@
 """Batches on a task whose every observation and reward can be foretold."""
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
+from envs.gym import GymConfig
 from envs.normalisers import ObservationNormaliser
 from envs.rollout import Collector, EvaluationConfig, RolloutConfig, evaluate
-from envs.tasks import EnvConfig
 
 
 class Counter(gym.Env[np.ndarray, np.ndarray]):
@@ -35,11 +37,11 @@ gym.register("CutOff-v0", HERE, max_episode_steps=5)
 gym.register("Both-v0", HERE, kwargs={"end": 5}, max_episode_steps=5)
 gym.register("Broken-v0", HERE, kwargs={"broken_at": 7})
 
-PLAIN = RolloutConfig(num_envs=2, warmup_steps=0, normalise_observations=False, normalise_rewards=False, clip=100.0)
+PLAIN = RolloutConfig(num_envs=2, warmup_steps=0, normalise_observations=False, rewards="raw", clip=100.0)
 
 
 def collector(task_id: str, config: RolloutConfig = PLAIN) -> Collector:
-    task = EnvConfig("counter", task_id, 0.9)
+    task = GymConfig("counter", 0.9, id=task_id)
     return Collector(task, config, np.random.SeedSequence(1), np.random.SeedSequence(2))
 
 
@@ -122,17 +124,17 @@ def test_a_simulation_that_diverges_is_named() -> None:
 
 
 def test_evaluation_plays_whole_episodes_in_three_modes() -> None:
-    task = EnvConfig("counter", "Ended-v0", 0.9)
+    task = GymConfig("counter", 0.9, id="Ended-v0")
     rows = evaluate(
-        task, EvaluationConfig(3, 100), act, draw, ObservationNormaliser(1, False, 1.0), np.random.SeedSequence(0)
+        task, EvaluationConfig(3, 100), act, draw, ObservationNormaliser((1,), False, 1.0), np.random.SeedSequence(0)
     )
     assert [row["mode"] for row in rows] == ["deterministic"] * 3 + ["stochastic"] * 3 + ["random"] * 3
     assert {(row["episode_return"], row["episode_length"]) for row in rows} == {(15.0, 5)}
 
 
 def test_evaluation_stops_at_its_cap_and_reads_the_normaliser_only() -> None:
-    normaliser = ObservationNormaliser(1, True, 10.0)
-    task = EnvConfig("counter", "Ended-v0", 0.9, {"end": 10**9})
+    normaliser = ObservationNormaliser((1,), True, 10.0)
+    task = GymConfig("counter", 0.9, id="Ended-v0", kwargs={"end": 10**9})
     rows = evaluate(task, EvaluationConfig(2, 4), act, draw, normaliser, np.random.SeedSequence(0))
     assert {(row["episode_return"], row["episode_length"]) for row in rows} == {(10.0, 4)}
     assert normaliser.moments.count == 0
@@ -141,8 +143,13 @@ def test_evaluation_stops_at_its_cap_and_reads_the_normaliser_only() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"num_envs": 0}, "num_envs=0"), ({"warmup_steps": 17}, "multiple of"), ({"clip": 0.0}, "clip=0.0")],
+    [
+        ({"num_envs": 0}, "num_envs=0"),
+        ({"warmup_steps": 17}, "multiple of"),
+        ({"clip": 0.0}, "clip=0.0"),
+        ({"rewards": "clipped"}, "rewards=clipped: unknown; choose one of normalised, sign"),
+    ],
 )
-def test_impossible_settings_are_refused(settings: dict[str, float], message: str) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        RolloutConfig(**settings)  # type: ignore[arg-type]
+        RolloutConfig(**settings)

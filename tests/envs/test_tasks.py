@@ -1,5 +1,7 @@
 """Tasks are made as asked or refused in one line."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -7,9 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from envs.tasks import EnvConfig, make, random_actions, spaces, to_action_space
+from envs.gym import GymConfig
+from envs.tasks import config_class, make, random_actions, spaces, to_action_space
 
-TASKS = sorted(Path("conf/env").glob("*.yaml"))
+TASKS = sorted(path for path in Path("conf/env").glob("*.yaml") if path.stem not in ("gym", "atari"))
 
 
 class ShiftedActions(gym.Env[np.ndarray, np.int64]):
@@ -28,25 +31,25 @@ class ShiftedActions(gym.Env[np.ndarray, np.int64]):
 gym.register("Shifted-v0", f"{__name__}:ShiftedActions")
 
 
-def task(task_id: str, **kwargs: object) -> EnvConfig:
-    return EnvConfig("task", task_id, 0.99, dict(kwargs))
+def task(task_id: str, **kwargs: object) -> GymConfig:
+    return GymConfig("task", 0.99, id=task_id, kwargs=dict(kwargs))
 
 
-@pytest.mark.parametrize("path", [p for p in TASKS if p.stem != "gym"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", TASKS, ids=lambda p: p.stem)
 def test_every_task_is_the_v5_task_of_its_name_and_can_be_played(path: Path) -> None:
-    config = EnvConfig(**yaml.safe_load(path.read_text()))
+    config = GymConfig(**yaml.safe_load(path.read_text()))
     assert config.name == path.stem
     assert config.id.removesuffix("-v5").lower() == path.stem.replace("_", "")
     envs = make(config, 2)
     envs.reset(seed=[1, 2])
     observations, rewards, *_ = envs.step(to_action_space(envs, random_actions(envs, np.random.default_rng(0))))
-    assert observations.shape == (2, spaces(envs).n_observations)
+    assert observations.shape == (2, *spaces(envs).observation_shape)
     assert np.isfinite(rewards).all()
     envs.close()
 
 
 def test_there_are_nine_mujoco_tasks() -> None:
-    assert len(TASKS) == 9 + 1
+    assert len(TASKS) == 9
 
 
 def test_actions_are_clipped_to_the_box() -> None:
@@ -56,7 +59,7 @@ def test_actions_are_clipped_to_the_box() -> None:
 
 def test_discrete_actions_are_shifted_and_observations_flattened() -> None:
     envs = make(task("Shifted-v0"), 3)
-    assert spaces(envs).n_observations == 4
+    assert spaces(envs).observation_shape == (4,)
     np.testing.assert_array_equal(to_action_space(envs, np.array([0, 1, 2])), [-1, 0, 1])
     envs.reset()
     np.testing.assert_array_equal(envs.step(to_action_space(envs, np.array([0, 1, 2])))[1], [-1, 0, 1])
@@ -85,4 +88,17 @@ def test_unknown_and_unsupported_tasks_are_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"cannot be made.*no_such_argument"):
         make(task("CartPole-v1", no_such_argument=1), 1)
     with pytest.raises(ValueError, match=r"env\.gamma=1\.5"):
-        EnvConfig("task", "CartPole-v1", 1.5)
+        GymConfig("task", 1.5, id="CartPole-v1")
+
+
+def test_the_kind_of_a_task_names_the_file_of_its_settings() -> None:
+    assert config_class({"id": "CartPole-v1"}) is GymConfig
+    assert config_class({"kind": "atari"}).__module__ == "envs.atari"
+    for kind in ("doom", "tasks"):
+        with pytest.raises(ValueError, match=rf"^env\.kind={kind}: there is no envs/{kind}\.py"):
+            config_class({"kind": kind})
+
+
+def test_tasks_of_other_kinds_do_not_load_the_atari_simulator() -> None:
+    code = "import sys, envs.gym, envs.rollout; sys.exit(bool({'ale_py', 'cv2'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

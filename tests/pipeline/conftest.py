@@ -72,6 +72,7 @@ defaults:
   - env: ???
   - fisher: plain
   - tracker: files
+  - optional env_algorithm: ${env}_${algorithm}
 direction: ${algorithm.direction}
 """
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.suites import Cell, Suite, load_suite
-from tests.analysis.synthetic import write_alignment, write_run
+from tests.analysis.synthetic import settings_of, write_alignment, write_run
 from tracking.identity import CellIdentity
 from tracking.manifest import write_status
 
@@ -17,7 +17,8 @@ SUITE = "envs: [hopper]\nalgorithms: [adam_pg, trpo]\nseeds: 2\ntotal_steps: 600
 
 def identity(cell: Cell) -> CellIdentity:
     """What stands in for the identity that train.py gives a cell."""
-    return CellIdentity({"config": {"cell": cell.run_dir}, "code": {}, "versions": {}, "device": "cpu"})
+    config = {"cell": cell.run_dir, **settings_of(Path(cell.run_dir))}
+    return CellIdentity({"config": config, "code": {}, "versions": {}, "device": "cpu"})
 
 
 def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

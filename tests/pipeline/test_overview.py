@@ -33,7 +33,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def cell(env: str, variant: str, seed: int = 0, algorithm: str | None = None) -> Cell:
-    overrides = (f"algorithm={algorithm or variant}", f"env={env}", f"seed={seed}")
+    conf = "atari" if env.startswith("atari_") else env
+    overrides = (f"algorithm={algorithm or variant}", f"env={conf}", f"seed={seed}")
     return Cell(env, variant, algorithm or variant, seed, overrides, f"results/x/runs/{env}/{variant}/seed-{seed}")
 
 
@@ -75,6 +76,25 @@ def test_time_comes_from_the_table_where_nothing_finished_and_from_its_slowest_r
     assert total.sources == {"pipeline/costs.csv": 2, "the slowest in pipeline/costs.csv": 1}
     assert str(total).endswith("(2 by pipeline/costs.csv, 1 by the slowest in pipeline/costs.csv)")
     assert str(total).startswith("about 10 core-minutes and 0 MB")
+
+
+def test_a_game_is_forecast_from_games_and_from_nothing_else(root: Path) -> None:
+    games = [cell("atari_breakout", "npg"), cell("atari_pong", "ppo")]
+    unknown = forecast(games, 100_000, [], root)
+    assert (unknown.core_hours, unknown.unknown) == (0, 2)
+    assert str(unknown) == "no forecast for 2 of a kind that pipeline/costs.csv lacks"
+    mixed = forecast([cell("hopper", "npg"), *games], 100_000, [], root)
+    assert str(mixed) == "about 2 core-minutes and 0 MB (1 by pipeline/costs.csv); " + str(unknown)
+    with (root / "pipeline" / "costs.csv").open("a") as table:
+        table.write("atari_pong,npg,100,1,1000\natari_pong,ppo,50,1,1000\n")
+    module._table.cache_clear()
+    cost = {one.env: forecast([one], 100_000, [], root) for one in games}
+    assert 3600 * cost["atari_breakout"].core_hours == pytest.approx(1000 + module.AROUND)
+    assert cost["atari_breakout"].sources == {"the slowest in pipeline/costs.csv": 1}
+    assert 3600 * cost["atari_pong"].core_hours == pytest.approx(2000 + module.AROUND)
+    assert cost["atari_pong"].sources == {"pipeline/costs.csv": 1}
+    humanoid = forecast([cell("humanoid", "ppo")], 100_000, [], root)
+    assert 3600 * humanoid.core_hours == pytest.approx(400 + module.AROUND)  # and MuJoCo from MuJoCo
 
 
 def test_a_run_half_way_takes_half_the_time_unless_it_starts_again(root: Path) -> None:

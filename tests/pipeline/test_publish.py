@@ -34,16 +34,21 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def made_of(repository: Path, table: str) -> str:
+    """A published table."""
+    return (repository / "results/published/tiny/tables" / table).read_text()
+
+
 def counted(repository: Path) -> dict[tuple[str, str], str]:
     """State and reason of the cells in the published tables."""
-    rows = csv.DictReader((repository / "results/published/tiny/tables/cells.csv").read_text().splitlines())
+    rows = csv.DictReader(made_of(repository, "cells.csv").splitlines())
     return {(row["variant"], row["seed"]): " ".join((row["state"], row["reason"])).strip() for row in rows}
 
 
 def test_published_cells_give_the_tables_and_figures_of_the_runs_byte_by_byte(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite = write_suite(repository, monkeypatch)
+    suite = write_suite(repository, monkeypatch, SUITE.replace("[hopper]", "[hopper, {atari_pong: [env=gym]}]"))
     train_failed = repository / suite.cells[3].run_dir
     manifest = json.loads((train_failed / "manifest.json").read_text())
     failed = manifest | {"state": "failed", "reason": "FloatingPointError: KL is not finite"}
@@ -51,12 +56,14 @@ def test_published_cells_give_the_tables_and_figures_of_the_runs_byte_by_byte(
     (repository / "results/tiny/suite.json").write_text(json.dumps(suite.describe()))
     analyse(Path("results/tiny"))
     report = publish(suite, repository)
-    assert (report.count, report.refused) == (Counter(new=4), [])
+    assert (report.count, report.refused) == (Counter(new=8), [])
     for folder in ("tables", "figures"):
         made = files(repository / "results/published/tiny" / folder)
         assert made == files(repository / "results/tiny" / folder)
         assert len(made) > 5
-    assert counted(repository)["trpo", "1"] == "failed FloatingPointError: KL is not finite"
+    assert "trpo,1,failed,FloatingPointError: KL is not finite" in made_of(repository, "cells.csv")
+    assert "8 planned runs of 60,000 environment steps, on Pong 240,000 frames: " in made_of(repository, "index.md")
+    assert "| Adam-PG | " in made_of(repository, "human_normalised.md")
 
 
 def test_a_published_cell_says_what_it_is_and_where_it_comes_from(repository: Path, suite: Suite) -> None:

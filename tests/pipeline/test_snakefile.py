@@ -25,17 +25,17 @@ total_steps: 4096
 
 
 class Grid:
-    """The suite `tiny` of a repository, and what Snakemake makes of it."""
+    """The suite `tiny-1k` of a repository, and what Snakemake makes of it."""
 
     def __init__(self, repository: Path) -> None:
         self.repository = repository
-        self.results = repository / "results" / "tiny"
-        self.suite = repository / "conf" / "suite" / "tiny.yaml"
+        self.results = repository / "results" / "tiny-1k"
+        self.suite = repository / "conf" / "suite" / "tiny-1k.yaml"
         self.suite.write_text(SUITE)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [SNAKEMAKE, "--config", "suite=tiny", *arguments],
+            [SNAKEMAKE, "--config", "suite=tiny-1k", *arguments],
             cwd=self.repository,
             stderr=subprocess.STDOUT,
             stdout=subprocess.PIPE,
@@ -74,7 +74,7 @@ def grid(repository: Path) -> Grid:
 
 def test_a_bare_command_completes_a_grid_with_failing_cells(grid: Grid) -> None:
     said = grid.complete()
-    assert said.count("suite tiny: 8 cells, 0 done, 8 to train: about ") == 1
+    assert said.count("suite tiny-1k: 8 cells, 0 done, 8 to train: about ") == 1
     for env in ("halfcheetah", "other"):
         assert f"{env} adam_pg 0 finished None" in grid.index
         assert f"{env} unlucky 0 finished None" in grid.index
@@ -110,8 +110,10 @@ def test_only_what_is_out_of_date_is_done_again(grid: Grid) -> None:
 
     grid.suite.write_text(SUITE.replace("[algorithm=trpo, mode=fail]", "[algorithm=trpo, mode=finish]"))
     said = grid.complete()
-    assert "suite tiny: 8 cells, 6 done (2 failed, which --config retry_failed=true tries again), 2 to train: " in said
-    assert "suite tiny: 2 out of date: override mode fail -> finish (2 of broken)\n" in said
+    assert (
+        "suite tiny-1k: 8 cells, 6 done (2 failed, which --config retry_failed=true tries again), 2 to train: " in said
+    )
+    assert "suite tiny-1k: 2 out of date: override mode fail -> finish (2 of broken)\n" in said
     changed = {"halfcheetah/broken": 2, "other/broken": 2}
     assert grid.attempts() == attempts | changed
     assert "halfcheetah broken 0 finished None" in index.read_text()
@@ -135,7 +137,7 @@ def test_failed_cells_are_tried_again_when_asked_for_and_never_otherwise(grid: G
     assert "Nothing to be done" in grid.complete()
 
     said = grid.complete("retry_failed=true", "-n", "--quiet", "host")
-    assert "suite tiny: 4 cells, 2 done, 2 to train (2 failed before): about" in said
+    assert "suite tiny-1k: 4 cells, 2 done, 2 to train (2 failed before): about" in said
     assert said.count("reason: Forced execution") == 2
     assert grid.attempts() == once
 
@@ -144,7 +146,7 @@ def test_failed_cells_are_tried_again_when_asked_for_and_never_otherwise(grid: G
     assert grid.index.count("finished None") == 4
     for arguments in ([], ["retry_failed=true"]):
         said = grid.complete(*arguments)
-        assert "suite tiny: 4 cells, 4 done\n" in said
+        assert "suite tiny-1k: 4 cells, 4 done\n" in said
         assert "Nothing to be done" in said
 
 
@@ -212,13 +214,13 @@ def test_a_killed_wrapper_is_tried_again_within_the_same_command(grid: Grid) -> 
 @pytest.mark.parametrize(
     ("arguments", "text", "message"),
     [
-        (["suite=tiny", "retry_failed=maybe"], SUITE, "--config retry_failed=maybe: give true or false"),
-        (["suite=tiny", "sead=3"], SUITE, "--config sead: unknown; .*there are: .*retry_failed.* suite"),
-        (["suite=none"], SUITE, "suite none: unknown; there are: tiny"),
-        (["suite=tiny"], "", "suite tiny: .*tiny.yaml is empty"),
-        (["suite=tiny"], SUITE.replace("seeds: 1", "seeds: [1, 1]"), "suite tiny: seeds: 1 is listed twice"),
-        (["suite=tiny"], SUITE + "seeds: 2\n", "suite tiny: seeds is listed twice"),
-        ([], SUITE, "suite mujoco: unknown; there are: tiny"),
+        (["suite=tiny-1k", "retry_failed=maybe"], SUITE, "--config retry_failed=maybe: give true or false"),
+        (["suite=tiny-1k", "sead=3"], SUITE, "--config sead: unknown; .*there are: .*retry_failed.* suite"),
+        (["suite=none"], SUITE, "suite none: unknown; there are: tiny-1k"),
+        (["suite=tiny-1k"], "", "suite tiny-1k: .*tiny-1k.yaml is empty"),
+        (["suite=tiny-1k"], SUITE.replace("seeds: 1", "seeds: [1, 1]"), "suite tiny-1k: seeds: 1 is listed twice"),
+        (["suite=tiny-1k"], SUITE + "seeds: 2\n", "suite tiny-1k: seeds is listed twice"),
+        ([], SUITE, "suite mujoco: unknown; there are: tiny-1k"),
     ],
 )
 def test_a_bad_suite_ends_in_one_line(grid: Grid, arguments: list[str], text: str, message: str) -> None:
@@ -237,7 +239,7 @@ def test_a_bad_suite_ends_in_one_line(grid: Grid, arguments: list[str], text: st
 
 def test_lint_asks_for_nothing_but_conda(grid: Grid) -> None:
     done = subprocess.run(
-        [SNAKEMAKE, "--lint", "--config", "suite=tiny"], cwd=grid.repository, capture_output=True, text=True
+        [SNAKEMAKE, "--lint", "--config", "suite=tiny-1k"], cwd=grid.repository, capture_output=True, text=True
     )
     wishes = [line.strip() for line in done.stderr.splitlines() if line.startswith("    * ")]
     assert {wish.partition(":")[0] for wish in wishes} == {"* Specify a conda environment or container for each rule."}

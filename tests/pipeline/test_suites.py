@@ -210,3 +210,15 @@ def test_the_sizes_of_the_published_suites() -> None:
     assert len(load_suite("quick").cells) == 3 * algorithms * 2
     assert len(load_suite("mujoco").cells) == 9 * algorithms * 10
     assert {cell.env for cell in load_suite("smoke").cells} == {"inverted_pendulum", "cartpole"}
+    assert len(load_suite("atari-1m").cells) == 2 * algorithms * 3
+    assert len(load_suite("atari").cells) == 7 * algorithms * 5
+
+
+@pytest.mark.parametrize(("name", "steps"), [("atari-1m", 1_000_000), ("atari", 10_000_000)])
+def test_games_of_a_suite_have_their_names_in_paths(name: str, steps: int) -> None:
+    suite = load_suite(name)
+    assert (suite.total_steps, suite.baseline, suite.exceptions) == (steps, "adam_pg", {})
+    for cell in suite.cells:
+        game = cell.env.removeprefix("atari_")
+        assert {"env=atari", f"env.game={game}"} <= set(cell.overrides)
+        assert cell.run_dir == f"results/{name}/runs/atari_{game}/{cell.variant}/seed-{cell.seed}"

@@ -32,7 +32,7 @@ def test_the_matrix_and_its_diagonal_equal_the_definition(policy: str) -> None:
 @both
 def test_the_matrix_is_the_hessian_of_the_mean_divergence(distribution: Distribution) -> None:
     problem = make_problem(make_policy(distribution, hidden=(4,)), n=6, num_envs=1)
-    old = reference(distribution, problem.z_old)
+    old = reference(distribution, problem.z)
 
     def divergence(theta: torch.Tensor) -> torch.Tensor:
         z = as_function(problem.policy, problem.batch.observations)(theta)

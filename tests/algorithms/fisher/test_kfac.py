@@ -154,6 +154,30 @@ def test_inverse_products_reuse_one_factorisation_per_damping(monkeypatch: pytes
         metric.inverse_product(b, 0.2)
 
 
+@every_policy
+def test_large_factors_are_solved_in_the_precision_of_the_right_hand_side(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = make_problem(POLICIES[policy]())
+    b = random_vectors(problem)
+    expected = kfac(problem).inverse_product(b, 0.1).x
+    assert_close(kfac(problem).unchecked_inverse_product(b.float(), 0.1).x.double(), expected, 1e-6)
+    monkeypatch.setattr("algorithms.fisher.kfac.LARGE", 1)
+    assert torch.equal(kfac(problem).inverse_product(b, 0.1).x, expected)
+    in_float32 = kfac(problem).unchecked_inverse_product(b.float(), 0.1)
+    assert in_float32.x.dtype == torch.float32
+    assert_close(in_float32.x.double(), expected, 1e-5)
+
+
+def test_the_residual_is_left_out_where_nobody_reads_it() -> None:
+    problem = make_problem(make_policy(GAUSSIAN))
+    metric, b = kfac(problem), random_vectors(problem)
+    checked, unchecked = metric.inverse_product(b, 0.1), metric.unchecked_inverse_product(b, 0.1)
+    assert torch.equal(checked.x, unchecked.x)
+    assert 0 < checked.residual < 1e-12
+    assert np.isnan(unchecked.residual)
+
+
 def test_jitter_is_opted_into_and_counted() -> None:
     """An input that is always 0 makes A singular; without damping only jitter makes it positive definite."""
     problem = make_problem(make_policy(GAUSSIAN))

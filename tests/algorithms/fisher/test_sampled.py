@@ -122,7 +122,7 @@ def test_the_empirical_matrix_is_the_fisher_matrix_on_policy_and_another_one_off
     elsewhere = make_problem(make_policy(distribution, hidden=(4,), seed=9), n=20_000).batch.actions
     v = random_vectors(problem)
     _, jv = torch.autograd.functional.jvp(problem.model.function, problem.theta, v)
-    exact = torch.einsum("sk,skl,sl->s", jv, dense_output_fisher(problem.z_old, distribution), jv)
+    exact = torch.einsum("sk,skl,sl->s", jv, dense_output_fisher(problem.z, distribution), jv)
     deviations = []
     for actions in (problem.batch.actions, elsewhere):
         terms = (output_scores(problem, actions) * jv).sum(-1).square()

@@ -24,7 +24,7 @@ def test_every_state_s_trace_is_that_of_its_own_matrix(policy: str, states: int)
     """Images above all: the sum over positions comes before the norm; and above the number held at the same time."""
     problem = make_problem(POLICIES[policy](), n=states, num_envs=1)
     jacobian = dense_jacobian(problem)
-    m = dense_output_fisher(problem.z_old, problem.policy.distribution)
+    m = dense_output_fisher(problem.z, problem.policy.distribution)
     assert_close(fisher_trace(problem.model), torch.einsum("ska,skl,sla->s", jacobian, m, jacobian))
     assert float(fisher_trace(problem.model).mean()) == pytest.approx(float(dense_fisher(problem).trace()), rel=1e-10)
 
