@@ -155,7 +155,12 @@ rule analyse:
         cells=STATUS,
         published=list(PUBLISHED.values()),
         suite=f"{RESULTS}/suite.json",
-        code=sorted(map(str, [*Path("analysis").rglob("*.py"), *Path("tracking").rglob("*.py")])),
+        code=sorted(
+            str(path)
+            for room in ("analysis", "tracking")
+            for path in Path(room).rglob("*.*")
+            if path.suffix in (".py", ".csv")
+        ),
     output:
         tables=f"{RESULTS}/tables/index.md",
         figures=touch(f"{RESULTS}/figures/.complete"),

@@ -66,7 +66,8 @@ def replay(settings: ReplayConfig) -> list[dict[str, Any]]:
     learner = checkpoint.load(run_dir / CHECKPOINT)["state"]["learner"]
     policy = build_policy(config, sizes, torch.Generator())
     policy.load_state_dict(learner["policy"])
-    normaliser = ObservationNormaliser(sizes.observation_shape, config.rollout.normalise_observations, config.rollout.clip)
+    rollout = config.rollout
+    normaliser = ObservationNormaliser(sizes.observation_shape, rollout.normalise_observations, rollout.clip)
     normaliser.load_state_dict(learner["collector"]["observation_normaliser"])
     torch.set_num_threads(config.threads)
     return evaluate(config.env, evaluation, policy.act, policy.distribution.noise, normaliser, seeds)

@@ -187,7 +187,7 @@ def explain(error: Exception) -> str:
     if match := re.match(r"You must specify '(\w+)'.*?Available options: (.*)", text):
         return f"{match[1]}: must be given; choose one of {', '.join(match[2].split())}"
     if match := re.match(r"Could not override '(env\.kwargs)[.']", text):
-        return f"{match[1]}: add an argument of gymnasium.make with +{match[1]}.NAME=VALUE"
+        return f"{match[1]}: add an argument of the task with +{match[1]}.NAME=VALUE"
     if match := re.match(r"Could not override '([\w.@/]+)'", text):
         return f"{match[1]}: no such setting; python train.py --help lists them all"
     if isinstance(error, MissingMandatoryValue) or "MissingMandatoryValue" in text:

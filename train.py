@@ -36,6 +36,7 @@ from algorithms.critic import Critic
 from algorithms.diagnostics import alignment_curve, measure
 from algorithms.policy import Policy, distribution_for
 from algorithms.surrogate import Surrogate
+from envs.normalisers import ObservationNormaliser
 from envs.rollout import Collector, Rollout, evaluate
 from envs.snapshot import unresumable
 from envs.tasks import Spaces, make, spaces
@@ -177,10 +178,12 @@ def train(config: RunConfig, run: Run, interrupt: "Interrupt") -> None:
                 batch = to_batch(rollout, critic, config.env.gamma, config.advantage, device)
                 problem = Surrogate(policy, batch)
                 update = learner.algorithm.update(problem, lr_scale)
+                updated = time.perf_counter()
+
                 critic_metrics = critic.fit(batch, lr_scale)
                 if not math.isfinite(critic_metrics["critic_loss"]):
                     raise FloatingPointError(f"critic_loss is {critic_metrics['critic_loss']} in update {i + 1}")
-                updated = time.perf_counter()
+                fitted = time.perf_counter()
 
                 kpis = measure(problem, update, diagnostics, i, rng)
                 curve = alignment_curve(problem, update, diagnostics, rng) if i in snapshots else []
@@ -196,7 +199,8 @@ def train(config: RunConfig, run: Run, interrupt: "Interrupt") -> None:
                 timing = {
                     "rollout_time": collected - start,
                     "update_time": updated - collected,
-                    "diagnostics_time": measured - updated,
+                    "critic_time": fitted - updated,
+                    "diagnostics_time": measured - fitted,
                     "checkpoint_time": save_time,  # of what was saved before this update
                     "steps_per_second": batch_size / (measured - start),
                 }
@@ -317,8 +321,10 @@ class Interrupt:
 def check(config: RunConfig) -> None:
     """Make what the settings describe once, small and unused, so that its parts can refuse them before any compute."""
     env = make(config.env, 1)
-    policy = build_policy(config, spaces(env), torch.Generator())
+    sizes = spaces(env)
     env.close()
+    ObservationNormaliser(sizes.observation_shape, config.rollout.normalise_observations, config.rollout.clip)
+    policy = build_policy(config, sizes, torch.Generator())
     config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))
 
 
@@ -341,8 +347,7 @@ def start(composed: DictConfig) -> int:
         check(config)
         resolved = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
         identity = identify(resolved, training_modules(config), config.device)
-        torch.set_num_threads(config.threads)
-        gpu = torch.cuda.get_device_name(config.device) if config.device != "cpu" else None
+        gpu = prepare_torch(config)
         run = Run.open(
             Path(config.run_dir),
             resolved,
@@ -373,15 +378,43 @@ def start(composed: DictConfig) -> int:
             traceback.print_exc()
             if not is_shortage(error):
                 return 1
-            advice = "make room, and the same command goes on from the last checkpoint"
-            print(f"train.py: {describe(error)}; {advice}", file=sys.stderr)
+            print(f"train.py: {describe(error)}; {remedy(error, config)}", file=sys.stderr)
             return 5
     return 0
 
 
+def prepare_torch(config: RunConfig) -> str | None:
+    """Set torch to the run's threads, on a GPU to float32 that repeats itself bit for bit; returns the GPU's name."""
+    torch.set_num_threads(config.threads)
+    if config.device == "cpu":
+        return None
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may choose another order of sums
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.cuda.get_device_name(config.device)
+
+
 def describe(error: Exception) -> str:
     """What went wrong, in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    # A GPU out of memory says first what it lacks, and then lists all that it holds.
+    return ". ".join(text.split(". ")[:2]) if isinstance(error, torch.OutOfMemoryError) else text
+
+
+def remedy(error: Exception, config: RunConfig) -> str:
+    """What a user can do about a shortage."""
+    if not isinstance(error, torch.OutOfMemoryError):
+        return "make room, and the same command goes on from the last checkpoint"
+    settings = {
+        "network.states_per_pass": config.network.states_per_pass or f"null, all {config.algorithm.batch_size}",
+        "critic.minibatch_size": config.critic.minibatch_size,
+        "algorithm.minibatch_size": getattr(config.algorithm, "minibatch_size", None),
+        "fisher.states": (config.fisher.states or "null, all") if config.direction == "natural" else None,
+        "algorithm.batch_size": config.algorithm.batch_size,
+    }
+    lower = ", ".join(f"{name} ({value})" for name, value in settings.items() if value is not None)
+    return f"run fewer processes on this GPU, or lower one of {lower}: a new run, in another run_dir"
 
 
 def is_shortage(error: Exception) -> bool:

@@ -54,7 +54,7 @@ class Pixels(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         dtype = images.dtype if images.is_floating_point() else torch.get_default_dtype()
-        return images.to(dtype, memory_format=torch.channels_last) / 255
+        return images.contiguous(memory_format=torch.channels_last).to(dtype) / 255  # reordered while they are bytes
 
 
 def network(

@@ -1,6 +1,6 @@
 """Kill runs at random instants, let them go on, and compare what they end with to runs that were left alone.
 
-    python benchmarks/kill_stress.py --kills 200 --envs ant hopper
+    python benchmarks/kill_stress.py --kills 200 --envs ant hopper "atari env.game=pong"
 
 One line per algorithm and task. Times of the kills are uniform over the time that the undisturbed run took, its start
 included. Exits 1 when anything differs.
@@ -27,8 +27,11 @@ SETTINGS = ("evaluation.episodes=2", "evaluation.max_steps=100", "diagnostics.in
 
 
 def start(algorithm: str, env: str, steps: int, run_dir: Path) -> subprocess.Popen[bytes]:
-    """Start a run that saves after every update, or go on with it; its output goes to a file beside its directory."""
-    settings = (f"algorithm={algorithm}", f"env={env}", f"total_steps={steps}", *SETTINGS)
+    """Start a run that saves after every update, or go on with it; its output goes to a file beside its directory.
+
+    `env` is what follows `env=` on the command line: `hopper`, `atari env.game=pong`.
+    """
+    settings = (f"algorithm={algorithm}", *f"env={env}".split(), f"total_steps={steps}", *SETTINGS)
     command = [sys.executable, "train.py", *settings, "checkpoint.updates=1", f"run_dir={run_dir}"]
     with run_dir.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)

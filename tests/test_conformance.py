@@ -19,7 +19,11 @@ from tracking import checkpoint
 from tracking.compare import differences
 from tracking.tables import equal_tables
 
-TASKS = {"mujoco": ("env=inverted_double_pendulum",), "cartpole": ("env=gym", "env.id=CartPole-v1")}
+TASKS = {
+    "mujoco": ("env=inverted_double_pendulum",),
+    "cartpole": ("env=gym", "env.id=CartPole-v1"),
+    "pong": ("env=atari", "env.game=pong", "network.convolutions=[[4,8,8]]", "network.hidden=[16]"),
+}
 OUTCOMES = {outcome.value for outcome in Outcome}
 
 each_algorithm = pytest.mark.parametrize("name", find_algorithms())

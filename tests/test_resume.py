@@ -27,7 +27,8 @@ from tests.settings import CONF, run
 from tracking.compare import differences
 from tracking.record import CHECKPOINT, load_run
 
-TASKS = sorted(path.stem for path in (CONF / "env").glob("*.yaml") if path.stem != "gym")
+PONG = "atari env.game=pong network.convolutions=[[4,8,8]] network.hidden=[16]"
+TASKS = [*sorted({path.stem for path in (CONF / "env").glob("*.yaml")} - {"atari", "gym"}), PONG]
 CARTPOLE = ("env=gym", "env.id=CartPole-v1")
 LONG = ("total_steps=1280", "diagnostics.trace_samples=1", "diagnostics.snapshots=2")
 
@@ -44,7 +45,11 @@ def check_resumed(tmp_path: Path, *settings: str) -> None:
     assert differences(tmp_path / "whole", tmp_path / "parts") == []
 
 
-@pytest.mark.parametrize("task", [("env=inverted_double_pendulum",), CARTPOLE], ids=["mujoco", "cartpole"])
+@pytest.mark.parametrize(
+    "task",
+    [("env=inverted_double_pendulum",), CARTPOLE, (*f"env={PONG}".split(), "network.states_per_pass=100")],
+    ids=["mujoco", "cartpole", "pong"],
+)
 @pytest.mark.parametrize("name", find_algorithms())
 def test_every_algorithm_goes_on_bit_for_bit(tmp_path: Path, name: str, task: tuple[str, ...]) -> None:
     check_resumed(tmp_path, f"algorithm={name}", *task)
@@ -52,7 +57,7 @@ def test_every_algorithm_goes_on_bit_for_bit(tmp_path: Path, name: str, task: tu
 
 @pytest.mark.parametrize("env", TASKS)
 def test_every_task_goes_on_bit_for_bit(tmp_path: Path, env: str) -> None:
-    check_resumed(tmp_path, "algorithm=trpo", f"env={env}")
+    check_resumed(tmp_path, "algorithm=trpo", *f"env={env}".split())
 
 
 @pytest.mark.parametrize(
@@ -62,7 +67,7 @@ def test_every_task_goes_on_bit_for_bit(tmp_path: Path, env: str) -> None:
         ("algorithm=npg", "direction=rmsprop", "step_rule=kl"),
         ("algorithm=acktr", "critic=adam", "algorithm.momentum=0.5", "algorithm.inverse_interval=3"),
         ("algorithm=ppo", "critic=kfac", "learning_rate_schedule=linear"),
-        ("algorithm=adam_pg", "rollout.normalise_observations=false", "rollout.normalise_rewards=false"),
+        ("algorithm=adam_pg", "rollout.normalise_observations=false", "rollout.rewards=raw"),
     ],
     ids=" ".join,
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import evaluate
 import train
@@ -147,6 +148,26 @@ def test_a_failing_run_records_its_reason_and_keeps_its_rows(tmp_path: Path, mon
     assert equal_tables(tmp_path / "progress.parquet", tmp_path / "fresh" / "progress.parquet")
 
 
+def test_a_gpu_out_of_memory_names_the_settings_to_lower_and_counts_as_a_shortage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 8 GiB."
+
+    def full(*args: object) -> None:
+        raise torch.OutOfMemoryError(message)
+
+    monkeypatch.setattr(Collector, "collect", full)
+    assert run(tmp_path, "algorithm=ppo", *POINTMASS, "network.states_per_pass=32") == 5
+    reason = json.loads((tmp_path / "status.json").read_text())["reason"]
+    assert reason == "OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB"
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (
+        f"train.py: {reason}; run fewer processes on this GPU, or lower one of network.states_per_pass (32), "
+        "critic.minibatch_size (256), algorithm.minibatch_size (64), algorithm.batch_size (256): a new run, in another "
+        "run_dir"
+    )
+
+
 def test_what_rooms_log_is_seen_by_a_user_of_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -241,6 +262,18 @@ REFUSED = {
     "algorithm=npg env=hopper advantage.gae_lambda=2": "advantage.gae_lambda=2.0: must lie in [0, 1]",
     "algorithm=npg env=hopper diagnostics.interval=0": "diagnostics.interval=0: must be at least 1",
     "algorithm=npg env=hopper checkpoint.interval=0": "checkpoint.interval=0.0: must be above 0",
+    "algorithm=npg env=hopper rollout.rewards=clipped": "rollout.rewards=clipped: unknown; choose one of normalised, s",
+    "algorithm=npg env=hopper network.convolutions=[[32,8,4]]": "does not suit observations of shape (11,); choose []",
+    "algorithm=npg env=hopper network.states_per_pass=0": "network.states_per_pass=0: must be at least 1, or null",
+    "algorithm=npg env=hopper diagnostics.geometry_states=0": "diagnostics.geometry_states=0: must be at least 1, or",
+    "algorithm=acktr env=hopper algorithm.states=0": "algorithm.states=0: must be at least 1, or null for all",
+    "algorithm=acktr env=hopper critic.states=0": "critic.states=0: must be at least 1, or null for all",
+    "algorithm=ppo env=atari": "env.game: must be given",
+    "algorithm=ppo env=atari env.game=pongg": "env.game=pongg: no such game; nearest: pong",
+    "algorithm=ppo env=atari env.game=pong +env.kwargs.continuous=true": "env.kwargs.continuous=True: only ALE's disc",
+    "algorithm=ppo env=atari env.game=pong env.sticky_actions=2": "env.sticky_actions=2.0: must lie in [0, 1)",
+    "algorithm=ppo env=atari env.game=pong rollout.normalise_observations=true": "rollout.normalise_observations=true",
+    "algorithm=ppo env=atari env.game=pong network.convolutions=[]": "observations of shape (4, 84, 84); choose [[",
     "algorithm=npg env=hopper tracker.name=files2": "tracker",
     "algorithm=npg env=hopper run_dir=/proc/nowhere": "run_dir /proc/nowhere: cannot be written",
 }
@@ -269,8 +302,11 @@ def test_impossible_settings_are_refused_in_one_line_before_anything_is_written(
         ("algorithm=npg direction=adam", ["npg", "critic_adam"]),
         ("algorithm=acktr", ["acktr", "critic_kfac"]),
         ("algorithm=acktr critic=adam", ["acktr", "critic_adam"]),
+        ("algorithm=ppo env=atari env.game=pong", ["ppo", "critic_adam"]),
     ],
 )
 def test_the_identity_covers_every_file_that_is_found_by_name(arguments: str, found_by_name: list[str]) -> None:
-    config = compose(*arguments.split(), "env=hopper")
-    assert train.training_modules(config) == ["train.py", *(f"algorithms/{name}.py" for name in found_by_name)]
+    task = [] if "env=" in arguments else ["env=hopper"]
+    config = compose(*arguments.split(), *task)
+    files = ["train.py", f"envs/{'gym' if task else 'atari'}.py", *(f"algorithms/{name}.py" for name in found_by_name)]
+    assert train.training_modules(config) == files

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SHAPELESS_SETTINGS = frozenset({"run_dir", "tracker", "suite", "checkpoint", "stop_after", "device"})
 # Rooms whose code only records or reads what training has computed.
 SHAPELESS_ROOMS = frozenset({"tracking", "pipeline", "analysis"})
-PACKAGES = ("torch", "numpy", "mujoco", "gymnasium", "ale-py")
+PACKAGES = ("torch", "numpy", "mujoco", "gymnasium", "ale-py", "opencv-python-headless")
 NAMED = 6  # differences a message lists before it counts the rest
 
 
