@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository is not installed
 
 from analysis.provenance import benchmark
-from analysis.tables.formats import Table, number, percent
+from analysis.tables.formats import Table, number
 from benchmarks.runs import RunFailed, chosen, machine, progress_of, train
 from tracking.record import CHECKPOINT, EPISODES
 
@@ -35,7 +35,7 @@ def row(algorithm: str, env: str, steps: int) -> list[str]:
     return [
         algorithm,
         f"{1000 * seconds.median():.0f} [{1000 * seconds.min():.0f}, {1000 * seconds.max():.0f}]",
-        percent(float(seconds.median()) / INTERVAL),
+        f"{100 * seconds.median() / INTERVAL:.2f} %",  # a few hundredths
         *(number(size / 1000) for size in sizes),
     ]
 

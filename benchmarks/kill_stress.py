@@ -78,7 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     failures = 0
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(options.jobs) as pool:
         results = pool.map(
-            lambda c: stress(c[0], c[1], each, options.steps, options.seed, Path(directory) / "-".join(c)), cells
+            lambda c: stress(c[0], c[1], each, options.steps, options.seed, Path(directory) / f"kind-{cells.index(c)}"),
+            cells,
         )
         for (algorithm, env), (runs, found) in zip(cells, results, strict=True):
             failures += bool(found)

@@ -22,7 +22,14 @@ from tracking.tables import equal_tables
 TASKS = {
     "mujoco": ("env=inverted_double_pendulum",),
     "cartpole": ("env=gym", "env.id=CartPole-v1"),
-    "pong": ("env=atari", "env.game=pong", "network.convolutions=[[4,8,8]]", "network.hidden=[16]"),
+    "pong": (
+        "env=atari",
+        "env.game=pong",
+        "network.convolutions=[[4,8,8]]",
+        "network.hidden=[16]",
+        "diagnostics.geometry_states=64",
+        "rollout.num_envs=4",
+    ),
 }
 OUTCOMES = {outcome.value for outcome in Outcome}
 

@@ -27,7 +27,10 @@ from tests.settings import CONF, run
 from tracking.compare import differences
 from tracking.record import CHECKPOINT, load_run
 
-PONG = "atari env.game=pong network.convolutions=[[4,8,8]] network.hidden=[16]"
+PONG = (
+    "atari env.game=pong network.convolutions=[[4,8,8]] network.hidden=[16] network.states_per_pass=100 "
+    "diagnostics.geometry_states=32 diagnostics.max_iterations=10 rollout.num_envs=4"
+)
 TASKS = [*sorted({path.stem for path in (CONF / "env").glob("*.yaml")} - {"atari", "gym"}), PONG]
 CARTPOLE = ("env=gym", "env.id=CartPole-v1")
 LONG = ("total_steps=1280", "diagnostics.trace_samples=1", "diagnostics.snapshots=2")
@@ -47,7 +50,7 @@ def check_resumed(tmp_path: Path, *settings: str) -> None:
 
 @pytest.mark.parametrize(
     "task",
-    [("env=inverted_double_pendulum",), CARTPOLE, (*f"env={PONG}".split(), "network.states_per_pass=100")],
+    [("env=inverted_double_pendulum",), CARTPOLE, f"env={PONG}".split()],
     ids=["mujoco", "cartpole", "pong"],
 )
 @pytest.mark.parametrize("name", find_algorithms())

@@ -50,6 +50,7 @@ def test_weights_start_orthogonal_with_their_gains_and_biases_at_0() -> None:
         gram = rows @ rows.mT if len(rows) <= rows.shape[1] else rows.mT @ rows
         gain = 0.01 if layer is layers[-1] else 2**0.5
         torch.testing.assert_close(gram, gain**2 * torch.eye(len(gram), dtype=gram.dtype), rtol=0, atol=1e-5 * gain)
+        assert layer.bias is not None
         assert not layer.bias.any()
 
 

@@ -216,6 +216,7 @@ def test_the_build_of_a_package_does_not_count(repository: Path, monkeypatch: py
         "mujoco": "2.13.0",
         "gymnasium": "2.13.0",
         "ale-py": None,
+        "opencv-python-headless": "2.13.0",
     }
 
 
