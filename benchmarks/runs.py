@@ -24,7 +24,8 @@ class RunFailed(RuntimeError):
 def train(run_dir: Path, overrides: Sequence[str]) -> None:
     """Run train.py in a process of its own; a run that finished there before is not repeated.
 
-    It has one thread unless `threads=` is among the overrides. The run ends with this process, and logs to run_dir/train.log. Raises RunFailed.
+    It has one thread unless `threads=` is among the overrides. The run ends with this process, and logs to
+    run_dir/train.log. Raises RunFailed.
     """
     cell = ["-m", "pipeline.run_cell", str(run_dir.resolve()), "--pipeline-pid", str(os.getpid())]
     command = [sys.executable, *cell, "--", sys.executable, "train.py", *overrides]
