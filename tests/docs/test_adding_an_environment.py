@@ -15,7 +15,8 @@ def test_tasks_train_without_a_file_with_one_and_from_elsewhere(tmp_path: Path) 
     commands = follow("adding_an_environment.md", repository)
 
     trained = {path.parent.parent.name: path for path in (repository / "results/adhoc/runs").glob("*/*/seed-0")}
-    assert trained.keys() == CUT_OFF.keys()
+    assert trained.keys() == CUT_OFF.keys() | {"atari_space_invaders"}
+    assert pq.read_table(trained["atari_space_invaders"] / "progress.parquet")["env_steps"].to_pylist() == [1024]
     for task, length in CUT_OFF.items():
         episodes = pq.read_table(trained[task] / "episodes.parquet")
         assert set(episodes["episode_length"].to_pylist()) == {length}, task
