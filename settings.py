@@ -18,7 +18,7 @@ from algorithms.diagnostics import DiagnosticsConfig
 from algorithms.plugins import load
 from algorithms.policy import NetworkConfig
 from envs.rollout import EvaluationConfig, RolloutConfig
-from envs.tasks import EnvConfig, config_class
+from envs.tasks import EnvConfig
 from tracking.wandb_tracker import TrackerConfig
 
 
@@ -153,6 +153,11 @@ def load_critic(name: str) -> type[Critic]:
     return load("critic", name, Critic, f"algorithms.critic_{name}")
 
 
+def load_env(kind: str) -> type[EnvConfig]:
+    """The settings of tasks in `envs/<kind>.py`; runs load the simulator of their own kind alone. Raises ValueError."""
+    return load("env.kind", kind, EnvConfig, f"envs.{kind}")
+
+
 def typed(composed: DictConfig) -> RunConfig:
     """Settings with their types checked.
 
@@ -163,7 +168,7 @@ def typed(composed: DictConfig) -> RunConfig:
     schema = OmegaConf.structured(RunConfig)
     schema.algorithm = OmegaConf.structured(load_algorithm(composed.algorithm.name).Config)
     schema.critic = OmegaConf.structured(load_critic(composed.critic.name).Config)
-    schema.env = OmegaConf.structured(config_class(composed.env))
+    schema.env = OmegaConf.structured(load_env(composed.env.get("kind", EnvConfig.kind)))
     schema.fisher = OmegaConf.structured(load_fisher(composed.fisher.name).Config)
     config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
     assert isinstance(config, RunConfig)

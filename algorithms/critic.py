@@ -11,7 +11,8 @@ from omegaconf import MISSING
 from torch import Tensor
 
 from algorithms.batch import Batch
-from algorithms.policy import NetworkConfig, in_passes, network
+from algorithms.fisher.parameters import in_passes
+from algorithms.policy import NetworkConfig, network
 
 
 @dataclass

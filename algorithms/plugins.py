@@ -5,12 +5,12 @@ from importlib import import_module
 from typing import Any
 
 
-def load(kind: str, name: str, base: type[Any], module: str) -> type[Any]:
+def load(setting: str, name: str, base: type[Any], module: str) -> type[Any]:
     """The subclass of `base` that the module defines. Only that module is imported.
 
     Args:
-        kind: the setting that chooses it, and its folder in `conf/`.
-        name: its name there.
+        setting: the setting that chooses it.
+        name: its value.
         base: what it must be.
         module: dotted name of the module.
 
@@ -23,12 +23,12 @@ def load(kind: str, name: str, base: type[Any], module: str) -> type[Any]:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise ValueError(f"{kind}={name}: there is no {file} beside conf/{kind}/{name}.yaml") from None
+        raise ValueError(f"{setting}={name}: there is no {file}") from None
     classes = [
         value
         for value in vars(found).values()
-        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module
+        if inspect.isclass(value) and issubclass(value, base) and value is not base and value.__module__ == module
     ]
     if len(classes) != 1:
-        raise ValueError(f"{kind}={name}: {file} must define one {base.__name__}, it defines {len(classes)}")
+        raise ValueError(f"{setting}={name}: {file} must define one {base.__name__}, it defines {len(classes)}")
     return classes[0]

@@ -1,7 +1,6 @@
 """The policy and critic networks every algorithm shares."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from algorithms.fisher.distributions import Categorical, DiagonalGaussian, Distribution
 from algorithms.fisher.layers import Constant
+from algorithms.fisher.parameters import in_passes
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "identity": nn.Identity}
 
@@ -101,13 +101,6 @@ def network(
         width = n_hidden
     add(nn.Linear(width, n_outputs), last_gain)
     return nn.Sequential(*layers)
-
-
-def in_passes(function: Callable[[Tensor], Tensor], inputs: Tensor, states_per_pass: int | None) -> Tensor:
-    """function(inputs) for a function of every state by itself, so many states at a time."""
-    if states_per_pass is None or len(inputs) <= states_per_pass:
-        return function(inputs)
-    return torch.cat([function(part) for part in inputs.split(states_per_pass)])
 
 
 class Policy(nn.Module):

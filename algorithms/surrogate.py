@@ -10,8 +10,8 @@ from torch import Tensor
 from algorithms.batch import Batch
 from algorithms.fisher.exact import ExactFisher
 from algorithms.fisher.metric import Model
-from algorithms.fisher.parameters import as_function, flatten
-from algorithms.policy import Policy, in_passes
+from algorithms.fisher.parameters import as_function, flatten, in_passes
+from algorithms.policy import Policy
 
 
 class Surrogate:

@@ -111,7 +111,7 @@ PONG = Task(
     ],
     epochs=3,
     minibatch_size=256,
-    interval=100,
+    interval=400,
     trace_interval=20,
     updates=20,
 )

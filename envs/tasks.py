@@ -1,11 +1,9 @@
 """Tasks by name: from settings to a Gymnasium vector environment whose observations are vectors or images."""
 
 import logging
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
@@ -19,7 +17,7 @@ LIFE_LOST = "life_lost"
 
 
 @dataclass
-class EnvConfig:
+class EnvConfig(ABC):
     """What all tasks have. Those of a kind are made by the subclass in `envs/<kind>.py`.
 
     Attributes:
@@ -37,34 +35,18 @@ class EnvConfig:
             raise ValueError(f"env.gamma={self.gamma}: must lie in [0, 1]")
 
     @property
+    @abstractmethod
     def setting(self) -> str:
         """What a user set to get this task, `env.key=value`."""
-        raise NotImplementedError
 
     @property
     def hides_state(self) -> bool:
         """Whether it is known to keep state that no snapshot holds, though a short trial would not show it."""
         return False
 
+    @abstractmethod
     def make_one(self) -> gym.Env[Any, Any]:
         """One environment. Its steps' info is empty but for `LIFE_LOST`, since merging it takes time."""
-        raise NotImplementedError
-
-
-def config_class(env: Mapping[str, Any]) -> type[EnvConfig]:
-    """The class that types the settings `env`, imported only now: runs load the simulator of their own kind alone.
-
-    Raises:
-        ValueError: there is no such kind.
-    """
-    kind = env.get("kind", EnvConfig.kind)
-    module = f"envs.{kind}"
-    if find_spec(module):
-        import_module(module)
-    for found in EnvConfig.__subclasses__():
-        if found.__module__ == module:
-            return found
-    raise ValueError(f"env.kind={kind}: there is no envs/{kind}.py with settings of such tasks")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from algorithms.fisher.metric import Metric, Model, SampledConfig
 from algorithms.fisher.solvers import Outcome, Solution, cholesky_factor, relative_residual
 
 LARGE = 1024
-"""Rows above which solves with a factor are in the precision of their right-hand side: in float64 they take longer than
-the gradient itself, on a layer of 3,136 inputs. The factorisation, where rounding does harm, is in float64."""
+"""Rows above which solves with a factor are in the precision of their right-hand side: with the 3,137 rows of a layer
+on top of convolutions they weigh in an update. The factorisation, where rounding does harm, is in float64."""
 
 
 class KFAC(Metric):

@@ -62,12 +62,6 @@ class Model:
         """The model on the states of these indices."""
         return replace(self, inputs=self.inputs[states], actions=self.actions[states])
 
-    def split(self) -> Iterator["Model"]:
-        """The model on parts of its states, `states_per_pass` each, in order."""
-        size = self.states_per_pass or len(self)
-        for inputs, actions in zip(self.inputs.split(size), self.actions.split(size), strict=True):
-            yield replace(self, inputs=inputs, actions=actions)
-
     def forward(self) -> tuple[Tensor, list[LayerPass]]:
         """z with its graph, and the pass of every layer. Raises TypeError for a layer of an unknown type."""
         return forward_with_passes(self.module, self.theta, self.inputs)

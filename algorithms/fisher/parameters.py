@@ -30,6 +30,13 @@ def as_function(module: nn.Module, inputs: Tensor) -> Callable[[Tensor], Tensor]
     return function
 
 
+def in_passes(function: Callable[[Tensor], Tensor], inputs: Tensor, states_per_pass: int | None) -> Tensor:
+    """function(inputs) for a function of every state by itself, so many states at a time."""
+    if states_per_pass is None or len(inputs) <= states_per_pass:
+        return function(inputs)
+    return torch.cat([function(part) for part in inputs.split(states_per_pass)])
+
+
 def _split(module: nn.Module, theta: Tensor) -> list[Tensor]:
     parameters = list(module.parameters())
     pieces = theta.split([p.numel() for p in parameters])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from algorithms.fisher.metric import Metric, Model, backward_from
+from algorithms.fisher.parameters import as_function, in_passes
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class Pullback(Metric):
     @cached_property
     def z(self) -> Tensor:
         """Outputs at theta, shape (B, K)."""
+        m = self.model
         with torch.no_grad():
-            return torch.cat([part.function(self.theta) for part in self.model.split()])
+            return in_passes(lambda s: as_function(m.module, s)(self.theta), m.inputs, m.states_per_pass)
 
     @cached_property
     def _graph(self) -> _Graph:
@@ -67,8 +69,14 @@ class Pullback(Metric):
 
         By forward differentiation, which keeps no graph: a batch of any size, `states_per_pass` at a time.
         """
+        m = self.model
+
+        def jvp(states: Tensor) -> Tensor:
+            tangent: Tensor = torch.func.jvp(as_function(m.module, states), (self.theta,), (v,))[1]
+            return tangent
+
         with torch.no_grad():
-            u = torch.cat([torch.func.jvp(part.function, (self.theta,), (v,))[1] for part in self.model.split()])
+            u = in_passes(jvp, m.inputs, m.states_per_pass)
             return (u * self.output_product(u)).sum() / len(self.z)
 
     def diagonal(self) -> Tensor:

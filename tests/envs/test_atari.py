@@ -14,7 +14,7 @@ from envs import snapshot
 from envs.atari import AtariConfig, games
 from envs.normalisers import ObservationNormaliser
 from envs.rollout import Collector, EvaluationConfig, Rollout, RolloutConfig, evaluate
-from envs.tasks import config_class, make, spaces
+from envs.tasks import make, spaces
 from tests.settings import compose_raw
 from tracking import checkpoint
 
@@ -202,7 +202,7 @@ def test_games_are_resumable_but_for_two() -> None:
 def test_the_yaml_describes_the_defaults_for_any_of_over_a_hundred_games() -> None:
     assert len(games()) == 104
     composed = compose_raw("algorithm=ppo", "env=atari", "env.game=space_invaders")
-    schema = OmegaConf.structured(config_class(composed.env))
+    schema = OmegaConf.structured(AtariConfig)
     assert OmegaConf.to_object(OmegaConf.merge(schema, composed.env)) == task("space_invaders", kind="atari")
     assert composed.rollout.rewards == "sign"
     assert not composed.rollout.normalise_observations

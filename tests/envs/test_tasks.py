@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from envs.gym import GymConfig
-from envs.tasks import config_class, make, random_actions, spaces, to_action_space
+from envs.tasks import EnvConfig, make, random_actions, spaces, to_action_space
+from settings import load_env
 
 TASKS = sorted(path for path in Path("conf/env").glob("*.yaml") if path.stem not in ("gym", "atari"))
 
@@ -92,11 +93,12 @@ def test_unknown_and_unsupported_tasks_are_refused_in_one_line() -> None:
 
 
 def test_the_kind_of_a_task_names_the_file_of_its_settings() -> None:
-    assert config_class({"id": "CartPole-v1"}) is GymConfig
-    assert config_class({"kind": "atari"}).__module__ == "envs.atari"
-    for kind in ("doom", "tasks"):
-        with pytest.raises(ValueError, match=rf"^env\.kind={kind}: there is no envs/{kind}\.py"):
-            config_class({"kind": kind})
+    assert load_env(EnvConfig.kind) is GymConfig
+    assert load_env("atari").__module__ == "envs.atari"
+    with pytest.raises(ValueError, match=r"^env\.kind=doom: there is no envs/doom\.py"):
+        load_env("doom")
+    with pytest.raises(ValueError, match=r"^env\.kind=tasks: envs/tasks\.py must define one EnvConfig, it defines 0"):
+        load_env("tasks")
 
 
 def test_tasks_of_other_kinds_do_not_load_the_atari_simulator() -> None:
