@@ -20,16 +20,20 @@ class ACKTRConfig(KFACConfig, AlgorithmConfig):
     """Settings of ACKTR: those of its K-FAC step, delta in nats, and how its factors are sampled.
 
     Attributes:
+        entropy_coefficient: beta, weight of the entropy bonus.
         samples: actions drawn per state for the factors; null: the expectation over actions in closed form.
         adaptation: factor by which eta_max follows the measured divergence; 1: it stays at learning_rate.
     """
 
+    entropy_coefficient: float = MISSING
     samples: int | None = MISSING
     adaptation: float = MISSING
 
     def __post_init__(self) -> None:
         AlgorithmConfig.__post_init__(self)
         self.check("algorithm")
+        if not self.entropy_coefficient >= 0:
+            raise ValueError(f"algorithm.entropy_coefficient={self.entropy_coefficient}: must not be negative")
         if self.samples is not None and self.samples < 1:
             raise ValueError(f"algorithm.samples={self.samples}: must be at least 1, or null for the closed form")
         if not self.adaptation >= 1:
@@ -39,14 +43,15 @@ class ACKTRConfig(KFACConfig, AlgorithmConfig):
 class ACKTR(Algorithm):
     """Natural gradient by K-FAC, its factors a running average over batches.
 
-        g <- (1/B) sum_t A_t grad log pi(a_t|s_t)
+        g <- (1/B) sum_t A_t grad log pi(a_t|s_t) + beta grad H(pi(.|s_t))
         A, G <- running averages of E[a a^T], E[delta delta^T], delta from actions sampled from pi
         x <- F^-1 g,  F = diag over layers of A ⊗ G, damped;  2 I for log sigma
         theta <- theta + step(x)                     kfac_step.py: min(eta_max, sqrt(2 delta / x^T F x)), momentum
         eta_max <- eta_max / c if D > 2 delta, min(c eta_max, learning_rate) if D < delta / 2;  c: adaptation
 
-    The last line is not in the paper but in its authors' code for continuous control: K-FAC underestimates the
-    divergence D along its own natural gradient, and the more so the more deterministic the policy becomes.
+    The bonus is not in the paper but in its authors' code for Atari, the last line in that for continuous control:
+    K-FAC underestimates the divergence D along its own natural gradient, and the more so the more deterministic the
+    policy becomes.
 
     The critic beside it is `critic=kfac`, the Gauss-Newton step of the same kind, unless another is asked for.
     """
@@ -59,7 +64,8 @@ class ACKTR(Algorithm):
         self.eta_max = config.learning_rate
 
     def update(self, problem: Surrogate, lr_scale: float) -> Update:
-        c, g = self.config, problem.gradient
+        c = self.config
+        g = problem.gradient_with_bonus(c.entropy_coefficient)
         if not torch.isfinite(g).all():
             return Update(Outcome.NON_FINITE)
         if not g.any():

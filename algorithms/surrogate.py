@@ -39,12 +39,18 @@ class Surrogate:
     @cached_property
     def gradient(self) -> Tensor:
         """g = (1/B) sum_t A_t grad log pi(a_t|s_t) at theta_old: the policy gradient; no entropy bonus, no clipping."""
+        return self.gradient_with_bonus(0.0)
+
+    def gradient_with_bonus(self, entropy_coefficient: float) -> Tensor:
+        """g + beta grad (1/B) sum_t H(pi(.|s_t)) at theta_old, shape (d,); beta: entropy_coefficient, H in nats."""
         theta = self.theta.clone().requires_grad_()
         g = torch.zeros_like(self.theta)
         for part in self.batch.split(self.policy.states_per_pass):
             z = as_function(self.policy, part.observations)(theta)
-            log_prob = self.policy.distribution.log_prob(z, part.actions)
-            g += torch.autograd.grad((log_prob * part.advantages).sum() / len(self.batch), theta)[0]
+            objective = self.policy.distribution.log_prob(z, part.actions) * part.advantages
+            if entropy_coefficient > 0:
+                objective = objective + entropy_coefficient * self.policy.distribution.entropy(z)
+            g += torch.autograd.grad(objective.sum() / len(self.batch), theta)[0]
         return g
 
     @cached_property

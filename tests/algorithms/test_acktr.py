@@ -116,14 +116,16 @@ def test_eta_max_brings_the_divergence_into_its_band_where_k_fac_underestimates_
 
 
 @both
-def test_momentum_adds_up_and_never_leaves_the_trust_region(distribution: Distribution) -> None:
+def test_momentum_adds_up_and_never_leaves_the_trust_region(
+    distribution: Distribution, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Equal gradients make the buffer grow, and the metric moves under it."""
     policy = make_policy(distribution)
     acktr = make_acktr(policy, "algorithm.momentum=0.9", "algorithm.delta=0.02", "algorithm.decay=0")
     lengths, changes = [], []
     for seed in range(12):
         problem = make_problem(policy, seed=seed)
-        problem.__dict__["gradient"] = torch.ones_like(problem.theta)
+        monkeypatch.setattr(problem, "gradient_with_bonus", lambda _, ones=torch.ones_like(problem.theta): ones)
         f = damped(problem, acktr.config.damping)
         acktr.update(problem, 1.0)
         changes.append(flatten(policy) - problem.theta)
@@ -294,3 +296,13 @@ def test_factors_on_some_states_are_those_of_the_states_that_its_own_stream_draw
     for found, f in zip(acktr.step.running.factors, expected, strict=True):
         assert torch.equal(found.a, f.a)
         assert torch.equal(found.g, f.g)
+
+
+@both
+def test_the_entropy_bonus_adds_its_gradient(distribution: Distribution) -> None:
+    policy = make_policy(distribution)
+    problem = make_problem(policy)
+    policy.states_per_pass = 5  # batches in parts sum to the whole
+    entropy = distribution.entropy(policy(problem.batch.observations)).mean()
+    bonus = torch.cat([g.flatten() for g in torch.autograd.grad(entropy, list(policy.parameters()))])
+    torch.testing.assert_close(problem.gradient_with_bonus(0.3), problem.gradient + 0.3 * bonus)
