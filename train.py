@@ -34,7 +34,7 @@ from algorithms.algorithm import Algorithm
 from algorithms.batch import AdvantageConfig, Batch, gae, normalise_advantages, to_tensors
 from algorithms.critic import Critic
 from algorithms.diagnostics import alignment_curve, measure
-from algorithms.policy import Policy, distribution_for
+from algorithms.policy import Policy, distribution_for, normalise_images
 from algorithms.surrogate import Surrogate
 from envs.normalisers import ObservationNormaliser
 from envs.rollout import Collector, Rollout, evaluate
@@ -102,6 +102,10 @@ def build(config: RunConfig) -> Learner:
     rng = np.random.default_rng(seeds["algorithm"])
     algorithm = config.algorithm_class(config.algorithm, config.pair, policy, rng)
     collector.warm_up(config.rollout.warmup_steps, np.random.default_rng(seeds["warm_up"]))
+    moments = collector.observation_normaliser.image_moments
+    if moments is not None:
+        for network in (policy.network, critic.network):
+            normalise_images(network, moments.mean, moments.variance)
     diagnostics_rng = np.random.default_rng(seeds["diagnostics"])
     return Learner(collector, policy, critic, algorithm, seeds["evaluation"], diagnostics_rng)
 
@@ -323,7 +327,13 @@ def check(config: RunConfig) -> None:
     env = make(config.env, 1)
     sizes = spaces(env)
     env.close()
-    ObservationNormaliser(sizes.observation_shape, config.rollout.normalise_observations, config.rollout.clip)
+    rollout = config.rollout
+    normaliser = ObservationNormaliser(sizes.observation_shape, rollout.normalise_observations, rollout.clip)
+    if normaliser.image_moments is not None and rollout.warmup_steps == 0:
+        raise ValueError(
+            "rollout.warmup_steps=0: images are normalised by those of the warm-up; give it steps, or set "
+            "rollout.normalise_observations=false"
+        )
     policy = build_policy(config, sizes, torch.Generator())
     config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))
 

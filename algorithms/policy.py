@@ -50,11 +50,37 @@ class NetworkConfig:
 
 
 class Pixels(nn.Module):
-    """Bytes as numbers in [0, 1]: (B, C, H, W), channels last in memory, which convolutions are fastest with."""
+    """(bytes - mean) / deviation: (B, C, H, W), channels last in memory, which convolutions are fastest with.
+
+    Attributes:
+        mean: of every pixel, (C, H, W); 0 until `normalise_images`.
+        deviation: of all of them together; 255, for numbers in [0, 1], until then.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("deviation", torch.tensor(255.0))
 
     def forward(self, images: Tensor) -> Tensor:
-        dtype = images.dtype if images.is_floating_point() else torch.get_default_dtype()
-        return images.contiguous(memory_format=torch.channels_last).to(dtype) / 255  # reordered while they are bytes
+        dtype = images.dtype if images.is_floating_point() else self.mean.dtype
+        images = images.contiguous(memory_format=torch.channels_last).to(dtype)  # reordered while they are bytes
+        return (images - self.mean) / self.deviation
+
+
+def normalise_images(network: nn.Sequential, mean: np.ndarray, variance: np.ndarray) -> None:
+    """Let a network of images see (bytes - mean) / sqrt(mean of variance), both of every pixel, (C, H, W).
+
+    What no state changes would otherwise drown what tells them apart: in Pong 99.9 % of an image's mean square. One
+    deviation for all, at least 1, since many a pixel hardly ever changes.
+    """
+    pixels = network[0]
+    assert isinstance(pixels, Pixels)
+    pixels.mean.copy_(torch.from_numpy(mean))
+    pixels.deviation.fill_(max(1.0, math.sqrt(variance.mean())))
 
 
 def network(
@@ -83,7 +109,7 @@ def network(
             f"network.convolutions={config.convolutions}: does not suit observations of shape {shape}; choose {right}"
         )
     if config.convolutions:
-        layers.append(Pixels())
+        layers.append(Pixels(shape))
         channels, size = shape[0], shape[1:]
         for n_channels, kernel, stride in config.convolutions:
             size = tuple((n - kernel) // stride + 1 for n in size)

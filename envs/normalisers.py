@@ -31,17 +31,19 @@ class RunningMoments:
         self.mean, self.variance, self.count = state["mean"], state["variance"], state["count"]
 
 
-class ObservationNormaliser:
-    """(o - mean) / std, clipped to +-clip. When not enabled: vectors in float32, images as they are.
+IMAGES = 256
+"""Images whose moments are taken together, which bounds the memory."""
 
-    Raises:
-        ValueError: it is enabled for images.
+
+class ObservationNormaliser:
+    """(o - mean) / std, clipped to +-clip. When not enabled: vectors in float32.
+
+    Images stay the bytes they are, since the networks scale them; when enabled, by the moments of the first update,
+    which this only keeps (`algorithms.policy.normalise_images`).
     """
 
     def __init__(self, shape: tuple[int, ...], enabled: bool, clip: float) -> None:
         self._is_image = len(shape) > 1
-        if enabled and self._is_image:
-            raise ValueError("rollout.normalise_observations=true: images are scaled by the networks; set it to false")
         self.moments, self.enabled, self.clip = RunningMoments(shape if enabled else ()), enabled, clip
         self._freeze()
 
@@ -56,9 +58,15 @@ class ObservationNormaliser:
 
     def update(self, observations: np.ndarray) -> None:
         """Add a batch of raw observations, shape (..., *shape)."""
-        if self.enabled:
-            self.moments.update(observations.reshape(-1, *self.moments.mean.shape))
+        if not self.enabled:
+            return
+        samples = observations.reshape(-1, *self.moments.mean.shape)
+        if not self._is_image:
+            self.moments.update(samples)
             self._freeze()
+        elif self.moments.count == 0:
+            for start in range(0, len(samples), IMAGES):
+                self.moments.update(samples[start : start + IMAGES])
 
     def _freeze(self) -> None:
         self._mean, self._inverse_std = self.moments.mean, 1 / np.sqrt(self.moments.variance + EPSILON)
@@ -71,6 +79,11 @@ class ObservationNormaliser:
         """Continue from `state_dict()`."""
         self.moments.load_state_dict(state)
         self._freeze()
+
+    @property
+    def image_moments(self) -> RunningMoments | None:
+        """What the networks are to normalise images by; None where they are not to, and for vectors."""
+        return self.moments if self.enabled and self._is_image else None
 
 
 REWARDS = ("normalised", "sign", "raw")

@@ -23,7 +23,8 @@ class RolloutConfig:
     Attributes:
         num_envs: environments stepped together.
         warmup_steps: steps of uniformly random actions that initialise the normalisers; they count as steps.
-        normalise_observations: subtract the running mean, divide by the running standard deviation.
+        normalise_observations: subtract the running mean, divide by the running standard deviation; of images those of
+            the warm-up, and one deviation for all pixels.
         rewards: what agents learn from; normalised: divided by the running standard deviation of the discounted return;
             sign: of each, -1, 0 or 1; raw.
         clip: largest absolute value of a normalised observation or reward.

@@ -272,7 +272,7 @@ REFUSED = {
     "algorithm=ppo env=atari env.game=pongg": "env.game=pongg: no such game; nearest: pong",
     "algorithm=ppo env=atari env.game=pong +env.kwargs.continuous=true": "env.kwargs.continuous=True: only ALE's disc",
     "algorithm=ppo env=atari env.game=pong env.sticky_actions=2": "env.sticky_actions=2.0: must lie in [0, 1)",
-    "algorithm=ppo env=atari env.game=pong rollout.normalise_observations=true": "rollout.normalise_observations=true",
+    "algorithm=ppo env=atari env.game=pong rollout.warmup_steps=0": "rollout.warmup_steps=0: images are normalised by",
     "algorithm=ppo env=atari env.game=pong network.convolutions=[]": "observations of shape (4, 84, 84); choose [[",
     "algorithm=npg env=hopper tracker.name=files2": "tracker",
     "algorithm=npg env=hopper run_dir=/proc/nowhere": "run_dir /proc/nowhere: cannot be written",

@@ -9,7 +9,7 @@ from torch import nn
 
 from algorithms.fisher.distributions import Categorical
 from algorithms.fisher.parameters import assign, flatten
-from algorithms.policy import NetworkConfig, Pixels, Policy, network
+from algorithms.policy import NetworkConfig, Pixels, Policy, network, normalise_images
 from algorithms.surrogate import Surrogate
 from tests.algorithms.problems import POLICIES, every_policy, make_policy, make_problem, random_vectors
 from tests.settings import compose
@@ -55,11 +55,31 @@ def test_weights_start_orthogonal_with_their_gains_and_biases_at_0() -> None:
 
 
 def test_images_are_scaled_once_whether_they_come_as_bytes_or_as_their_values_in_any_precision() -> None:
-    expected = images(2).double() / 255
-    assert torch.equal(Pixels()(images(2).double()), expected)
-    assert torch.equal(Pixels()(images(2)), Pixels()(images(2).float()))
-    torch.testing.assert_close(Pixels()(images(2)).double(), expected, rtol=1e-6, atol=0)
-    assert Pixels()(images(2)).is_contiguous(memory_format=torch.channels_last)
+    expected, pixels = images(2).double() / 255, Pixels(IMAGE)
+    assert torch.equal(pixels(images(2).double()), expected)
+    assert torch.equal(pixels(images(2)), pixels(images(2).float()))
+    torch.testing.assert_close(pixels(images(2)).double(), expected, rtol=1e-6, atol=0)
+    assert pixels(images(2)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_normalised_images_have_mean_0_at_every_pixel_and_deviation_1_over_all() -> None:
+    net, seen = network(IMAGE, 6, NATURE, 0.01, generator()), images(50).double()
+    count = sum(p.numel() for p in net.parameters())
+    normalise_images(net, seen.mean(0).numpy(), seen.var(0, correction=0).numpy())
+    normalised = net[0](seen)
+    torch.testing.assert_close(normalised.mean(0), torch.zeros(IMAGE).double(), rtol=0, atol=1e-6)
+    assert float(normalised.square().mean().sqrt()) == pytest.approx(1, rel=1e-6)
+    assert sum(p.numel() for p in net.parameters()) == count  # no part of theta
+    other = network(IMAGE, 6, NATURE, 0.01, generator())
+    other.load_state_dict(net.state_dict())
+    assert torch.equal(other(images(3)), net(images(3)))
+
+
+def test_images_that_never_change_are_normalised_to_finite_numbers() -> None:
+    net, one = network(IMAGE, 6, NATURE, 0.01, generator()), images(1)
+    normalise_images(net, one[0].double().numpy(), np.zeros(IMAGE))
+    assert not net[0](one).any()
+    assert net[0](one + 3).abs().max() <= 255
 
 
 @pytest.mark.parametrize(

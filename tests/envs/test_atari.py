@@ -205,7 +205,7 @@ def test_the_yaml_describes_the_defaults_for_any_of_over_a_hundred_games() -> No
     schema = OmegaConf.structured(AtariConfig)
     assert OmegaConf.to_object(OmegaConf.merge(schema, composed.env)) == task("space_invaders", kind="atari")
     assert composed.rollout.rewards == "sign"
-    assert not composed.rollout.normalise_observations
+    assert composed.rollout.normalise_observations
 
 
 @pytest.mark.parametrize(

@@ -74,5 +74,18 @@ def test_images_stay_the_bytes_they_are_and_no_copy_is_made() -> None:
     normaliser = ObservationNormaliser((4, 8, 8), enabled=False, clip=1.0)
     normaliser.update(images)
     assert normaliser(images) is images
-    with pytest.raises(ValueError, match=r"^rollout\.normalise_observations=true: images"):
-        ObservationNormaliser((4, 8, 8), enabled=True, clip=1.0)
+    assert normaliser.image_moments is None
+
+
+def test_the_moments_of_images_are_those_of_the_first_update_for_the_networks_to_use() -> None:
+    images = np.random.default_rng(0).integers(256, size=(30, 20, 4, 8, 8), dtype=np.uint8)
+    normaliser, restored = (ObservationNormaliser((4, 8, 8), enabled=True, clip=1.0) for _ in range(2))
+    normaliser.update(images)
+    normaliser.update(images[:1] // 2)
+    assert normaliser(images) is images
+    restored.load_state_dict(normaliser.state_dict())
+    for each in (normaliser, restored):
+        assert each.image_moments is not None
+        np.testing.assert_allclose(each.image_moments.mean, images.mean((0, 1)), rtol=1e-12)
+        np.testing.assert_allclose(each.image_moments.variance, images.var((0, 1)), rtol=1e-12)
+    assert ObservationNormaliser((4,), enabled=True, clip=1.0).image_moments is None
