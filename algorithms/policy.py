@@ -74,8 +74,8 @@ class Pixels(nn.Module):
 def normalise_images(network: nn.Sequential, mean: np.ndarray, variance: np.ndarray) -> None:
     """Let a network of images see (bytes - mean) / sqrt(mean of variance), both of every pixel, (C, H, W).
 
-    What no state changes would otherwise drown what tells them apart: in Pong 99.9 % of an image's mean square. One
-    deviation for all, at least 1, since many a pixel hardly ever changes.
+    What no state changes would otherwise drown what tells states apart: in Pong over 99 % of an image's mean square.
+    One deviation for all, at least 1, since many a pixel hardly ever changes.
     """
     pixels = network[0]
     assert isinstance(pixels, Pixels)

@@ -10,13 +10,15 @@ import pytest
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, StickyAction
 from omegaconf import OmegaConf
 
+from algorithms.policy import Pixels
 from envs import snapshot
 from envs.atari import AtariConfig, games
 from envs.normalisers import ObservationNormaliser
 from envs.rollout import Collector, EvaluationConfig, Rollout, RolloutConfig, evaluate
 from envs.tasks import make, spaces
-from tests.settings import compose_raw
+from tests.settings import compose, compose_raw
 from tracking import checkpoint
+from train import build
 
 
 def task(game: str, **settings: Any) -> AtariConfig:
@@ -149,6 +151,22 @@ def test_a_life_lost_in_the_step_that_is_cut_off_is_terminal_for_learning() -> N
     assert rollout.terminated[step, 0]
     assert not rollout.truncated[step, 0]
     assert rollout.episodes[0]["episode_length"] == step + 1
+
+
+def test_both_networks_see_a_game_less_what_hardly_ever_changes_in_it() -> None:
+    settings = ("rollout.num_envs=2", "rollout.warmup_steps=300", "algorithm.batch_size=64")
+    learner = build(compose("algorithm=ppo", "env=atari", "env.game=pong", *settings, "algorithm.minibatch_size=64"))
+    moments = learner.collector.observation_normaliser.image_moments
+    assert moments is not None
+    assert moments.count == 300
+    for net in (learner.policy.network, learner.critic.network):
+        pixels = net[0]
+        assert isinstance(pixels, Pixels)
+        np.testing.assert_allclose(pixels.mean, moments.mean, rtol=1e-6)
+        assert float(pixels.deviation) == pytest.approx(moments.variance.mean() ** 0.5)
+    assert moments.variance.mean() < 0.01 * (moments.mean**2 + moments.variance).mean()
+    learner.collector.collect(learner.policy.act, learner.policy.distribution.noise, 4)
+    assert moments.count == 300
 
 
 def test_evaluation_counts_true_scores_up_to_its_cap() -> None:
