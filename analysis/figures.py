@@ -73,6 +73,7 @@ def learning_curves(groups: Sequence[Group], styles: Styles, total_steps: int, r
                 if group.runs:
                     _draw_runs(panel, group.scores.steps, group.scores.values, group.draws, styles[group.variant])
                 _draw_unfinished(panel, group, styles[group.variant])
+            _say_if_empty(panel)
             if env in random:
                 panel.axhline(random[env], color=GREY, linewidth=0.8, linestyle=DOTS, zorder=1)
             panel.set_title(environment_name(env))
@@ -83,7 +84,7 @@ def learning_curves(groups: Sequence[Group], styles: Styles, total_steps: int, r
             below = labels[index + columns : index + columns + 1]
             _steps_axis(panel, total_steps, "" if [labels[index]] == below else labels[index])  # one for a column
             panel.set_ylabel("episode return" if index % columns == 0 else "")
-        handles = _handles(groups, styles)
+        handles = _handles([group for group in groups if any(cell.run for cell in group.cells)], styles)
         if random:
             handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=DOTS, label="random policy"))
         _legend_and_note(figure, handles, [_note(groups, unfinished="drawn thinly up to ×"), source(groups)])
@@ -138,6 +139,7 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
                 if group.runs:
                     curves = group.kpi(name)
                     _draw_runs(panel, curves.steps, curves.values, group.draws, styles[group.variant])
+            _say_if_empty(panel)
             _steps_axis(panel, total_steps, _steps_label(groups, total_steps))
         trace.set(title=r"Fisher trace $\mathrm{tr}\,F$", yscale="log")
         kl.set(title=r"KL per step $D$", yscale="log")
@@ -150,7 +152,7 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
         alignment.set_title(r"Manifold alignment error $e$")
         alignment.yaxis.set_major_locator(MultipleLocator(0.25))
         alignment.set_ylim(0, min(2, max(1.05, alignment.get_ylim()[1])))
-        handles = _handles(groups, styles)
+        handles = _handles([group for group in groups if group.runs], styles)
         label = rf"$\delta = {delta_ref:g}$"
         handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=LONG_DASHES, label=label))
         notes = [_note(groups, unfinished="not drawn"), source(groups)]
@@ -178,6 +180,13 @@ def _draw_runs(panel: Axes, x: Floats, curves: Floats, draws: Draws, style: Styl
     elif runs > 1:
         for values in curves:
             panel.plot(x, values, **style | {"linestyle": "-"}, linewidth=0.6, alpha=0.45, zorder=2)
+
+
+def _say_if_empty(panel: Axes) -> None:
+    """A panel without a line has no numbers on its axis either, which would be nobody's."""
+    if not panel.lines:
+        panel.text(0.5, 0.5, "no run yet", transform=panel.transAxes, ha="center", color=GREY)
+        panel.tick_params(axis="y", which="both", left=False, labelleft=False)
 
 
 def _draw_alignment(panel: Axes, group: Group, curves: AlignmentCurves, style: Style) -> None:
@@ -265,12 +274,12 @@ def _legend_and_note(figure: Figure, handles: list[Line2D], notes: list[str], ti
     """
     widths = [0.6 + 0.06 * len(str(handle.get_label())) for handle in handles]  # of the entries, about, in inches
     note = "\n".join(notes)
-    rows = ceil(1.15 * sum(widths) / figure.get_figwidth())
+    rows = max(1, ceil(1.15 * sum(widths) / figure.get_figwidth()))
     figure.set_figheight(figure.get_figheight() + LINE * (rows + note.count("\n") + (title is not None)))
     figure.legend(
         handles=handles,
         loc="outside upper center",
-        ncols=ceil(len(handles) / rows),
+        ncols=max(1, ceil(len(handles) / rows)),
         frameon=False,
         title=title,
         columnspacing=1.4,

@@ -109,9 +109,13 @@ class Group:
 
     @property
     def reference(self) -> Reference | None:
-        """Published scores of the game that the runs play; None where it has none, or no run has begun."""
+        """Published scores of the game that the runs play, None where it has none.
+
+        Before a run has begun the game is the one in the environment's name, as `env=atari` names it.
+        """
         games = {str(cell.settings.get("env.game")) for cell in self.cells if cell.settings}
-        return reference_scores().get(games.pop()) if len(games) == 1 else None
+        game = games.pop() if len(games) == 1 else "" if games else self.env.removeprefix("atari_")
+        return reference_scores().get(game)
 
     @property
     def states(self) -> str:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,20 @@ def test_rejected_updates_are_no_zeros_and_a_nan_is_a_gap(tmp_path: Path) -> Non
     assert len(reference) == 1
     assert reference[0].is_dashed()
     assert r"$\delta = 0.02$" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_what_no_run_has_reached_is_not_in_the_legend_and_its_panel_says_so(tmp_path: Path) -> None:
+    suite_dir = write_suite(tmp_path, ["hopper", "swimmer"], ["npg", "trpo"], 1, total_steps=60_000)
+    for env, variant in (("hopper", "trpo"), ("swimmer", "npg"), ("swimmer", "trpo")):
+        shutil.rmtree(run(suite_dir, env, variant, 0))
+    suite, styles = gather(load_suite(suite_dir), 100), line_styles(["npg", "trpo"])
+    curves = learning_curves(suite.groups, styles, 60_000, {})
+    empty = geometry([group for group in suite.groups if group.env == "swimmer"], styles, 60_000, 0.02)
+    assert [text.get_text() for text in curves.legends[0].get_texts()] == ["NPG"]
+    assert [text.get_text() for text in empty.legends[0].get_texts()] == [r"$\delta = 0.02$"]
+    said = [[text.get_text() for text in panel.texts] for panel in curves.axes]
+    assert said == [[], ["no run yet"]]
+    assert all("no run yet" in [text.get_text() for text in panel.texts] for panel in empty.axes)
 
 
 @pytest.mark.parametrize("delta_ref", [1e-7, 0.02, 10.0])

@@ -1,5 +1,6 @@
 """Human-normalised scores: the published numbers, the scale, and tables with entries computed by hand."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,12 @@ def test_the_game_is_the_one_of_the_settings_whatever_the_task_is_called(tmp_pat
     plan = suite_dir / "suite.json"
     plan.write_text(plan.read_text().replace('"env": "atari_pong"', '"env": "pong_without_sticky_actions"'))
     assert list(read(suite_dir).references) == ["pong_without_sticky_actions"]
+
+
+def test_a_game_that_no_run_has_begun_is_missed_in_the_aggregate_over_all(tmp_path: Path) -> None:
+    suite_dir = suite(tmp_path, {"atari_pong": [0, 50, 100], "atari_breakout": [0, 50, 100]})
+    for seed in range(3):
+        shutil.rmtree(run(suite_dir, "atari_breakout", "adam_pg", seed))
+    table = human_normalised(read(suite_dir))
+    assert table.header == ["Algorithm", "Pong", "Breakout", "All games", "Runs"]
+    assert table.rows == [["Adam-PG", "50.0", "–", "–", "3/6"]]
