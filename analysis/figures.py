@@ -185,7 +185,7 @@ def _draw_runs(panel: Axes, x: Floats, curves: Floats, draws: Draws, style: Styl
 def _say_if_empty(panel: Axes) -> None:
     """A panel without a line has no numbers on its axis either, which would be nobody's."""
     if not panel.lines:
-        panel.text(0.5, 0.5, "no run yet", transform=panel.transAxes, ha="center", color=GREY)
+        panel.text(0.5, 0.5, "nothing to draw yet", transform=panel.transAxes, ha="center", color=GREY)
         panel.tick_params(axis="y", which="both", left=False, labelleft=False)
 
 

@@ -114,8 +114,8 @@ class Group:
         Before a run has begun the game is the one in the environment's name, as `env=atari` names it.
         """
         games = {str(cell.settings.get("env.game")) for cell in self.cells if cell.settings}
-        game = games.pop() if len(games) == 1 else "" if games else self.env.removeprefix("atari_")
-        return reference_scores().get(game)
+        games = games or {self.env.removeprefix("atari_")}
+        return reference_scores().get(games.pop()) if len(games) == 1 else None
 
     @property
     def states(self) -> str:

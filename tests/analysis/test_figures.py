@@ -74,8 +74,8 @@ def test_what_no_run_has_reached_is_not_in_the_legend_and_its_panel_says_so(tmp_
     assert [text.get_text() for text in curves.legends[0].get_texts()] == ["NPG"]
     assert [text.get_text() for text in empty.legends[0].get_texts()] == [r"$\delta = 0.02$"]
     said = [[text.get_text() for text in panel.texts] for panel in curves.axes]
-    assert said == [[], ["no run yet"]]
-    assert all("no run yet" in [text.get_text() for text in panel.texts] for panel in empty.axes)
+    assert said == [[], ["nothing to draw yet"]]
+    assert all("nothing to draw yet" in [text.get_text() for text in panel.texts] for panel in empty.axes)
 
 
 @pytest.mark.parametrize("delta_ref", [1e-7, 0.02, 10.0])
