@@ -89,9 +89,9 @@ class Cell:
         return self.run.content() if self.run else ""
 
 
-def frame_skips(cells: Iterable[Cell]) -> tuple[int, ...]:
-    """Frames of the game in an environment step of these runs; empty where there is no game, or no run yet."""
-    return tuple(sorted({cell.settings["env.frame_skip"] for cell in cells if "env.frame_skip" in cell.settings}))
+def values_of(setting: str, cells: Iterable[Cell]) -> tuple[Any, ...]:
+    """The values that a setting has in these runs, in order; empty where no run has it, or none has begun."""
+    return tuple(sorted({cell.settings[setting] for cell in cells if setting in cell.settings}))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
 from analysis.alignment import AlignmentCurves
-from analysis.cells import frame_skips
+from analysis.cells import values_of
 from analysis.condensed import SCORE
 from analysis.curves import Floats
 from analysis.groups import Group, source
@@ -150,12 +150,17 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
         _log_ticks(trace)
         _log_ticks(kl)
         alignment.set_title(r"Manifold alignment error $e$")
+        rho = _values("diagnostics.rho", groups)
+        alignment.set_ylabel(rf"$e$ at $\rho = {rho}$" if rho else "$e$")
         alignment.yaxis.set_major_locator(MultipleLocator(0.25))
         alignment.set_ylim(0, min(2, max(1.05, alignment.get_ylim()[1])))
         handles = _handles([group for group in groups if group.runs], styles)
         label = rf"$\delta = {delta_ref:g}$"
         handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=LONG_DASHES, label=label))
         notes = [_note(groups, unfinished="not drawn"), source(groups)]
+        unsolved = [algorithm_name(group.variant) for group in groups if group.unsolved]
+        if unsolved:
+            notes.insert(0, f"$e$ of {', '.join(unsolved)}: not every natural gradient is solved to the tolerance")
         _legend_and_note(figure, handles, notes, environment_name(groups[0].env))
     return figure
 
@@ -232,9 +237,14 @@ def _draw_unfinished(panel: Axes, group: Group, style: Style) -> None:
 
 def _steps_label(groups: Sequence[Group], total_steps: int) -> str:
     """Of the axis of steps of one environment's runs; of a game it says how many frames a step has."""
-    skips = frame_skips(cell for group in groups for cell in group.cells)
-    frames = f"\n1 step = {' or '.join(map(str, skips))} frames" if skips else ""
+    skips = _values("env.frame_skip", groups)
+    frames = f"\n1 step = {skips} frames" if skips else ""
     return f"environment steps ({_steps_unit(total_steps)[1]}){frames}"
+
+
+def _values(setting: str, groups: Sequence[Group]) -> str:
+    """The values of a setting in the runs of these groups, in words; empty where no run has it."""
+    return " or ".join(f"{value:g}" for value in values_of(setting, (cell for group in groups for cell in group.cells)))
 
 
 def _steps_unit(total_steps: int) -> tuple[float, str]:

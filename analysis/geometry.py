@@ -35,6 +35,7 @@ COUNTS = (
     *DEGENERATE,
     *(f"{name}_measured" for name in KPIS),
     *(f"{name}_nan" for name in KPIS),
+    "alignment_error_unsolved",
 )
 """What `run_counts` gives for a run."""
 
@@ -55,11 +56,17 @@ def run_geometry(progress: Progress, delta_ref: float) -> Record:
 
 
 def run_counts(progress: Progress) -> dict[str, int]:
-    """Updates of one run by outcome, and per KPI how often it was measured and how often it came out NaN."""
+    """Updates of one run by outcome, and per KPI how often it was measured and how often it came out NaN.
+
+    `alignment_error_unsolved`: alignment errors of accepted updates against a natural gradient that was not solved to
+    its tolerance.
+    """
     counts = {"updates": len(progress.outcome), "stepped": int((progress.outcome == "stepped").sum())}
     counts |= {outcome: int((progress.outcome == outcome).sum()) for outcome in DEGENERATE}
     counts |= {f"{name}_measured": int(progress.columns[name].measured.sum()) for name in KPIS}
     counts |= {f"{name}_nan": progress.columns[name].nan for name in KPIS}
+    error = progress.columns["alignment_error"].where(progress.outcome == "stepped")
+    counts["alignment_error_unsolved"] = int((error.measured & ~progress.solved).sum())
     return counts
 
 

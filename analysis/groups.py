@@ -73,6 +73,11 @@ class Group:
         measured = stacked.measurements.any(axis=0)
         return Curve(stacked.steps[measured], stacked.values[:, measured], stacked.measurements[:, measured])
 
+    @property
+    def unsolved(self) -> int:
+        """Alignment errors of finished runs whose natural gradient was not solved to its tolerance."""
+        return sum(cell.run.counts["alignment_error_unsolved"] for cell in self.finished if cell.run)
+
     @cached_property
     def alignment(self) -> AlignmentCurves | None:
         """e(ρ) of the runs that took snapshots; None where there is no such run."""

@@ -18,16 +18,21 @@ COLUMNS = (
     "quadratic_error",
     "fisher_trace_split",
 )
-"""Columns of ``progress.parquet`` that are analysed, beside env_steps, wall_time and outcome."""
+"""Columns of ``progress.parquet`` that are analysed, beside env_steps, wall_time, outcome and alignment_outcome."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The analysed columns of one run, one entry per update; env_steps and wall_time (s) are never null."""
+    """The analysed columns of one run, one entry per update; env_steps and wall_time (s) are never null.
+
+    `solved`: whether the natural gradient behind the alignment error was solved to its tolerance; False where none was
+    sought.
+    """
 
     env_steps: Floats
     wall_time: Floats
     outcome: NDArray[np.str_]
+    solved: NDArray[np.bool_]
     columns: dict[str, Column]
 
 
@@ -46,8 +51,15 @@ def read_progress(path: Path) -> Progress | None:
         env_steps=column(table, "env_steps").values,
         wall_time=column(table, "wall_time").values,
         outcome=np.array(table["outcome"].to_pylist(), dtype=np.str_),
+        solved=_solved(table),
         columns={name: column(table, name) for name in COLUMNS},
     )
+
+
+def _solved(table: pa.Table) -> NDArray[np.bool_]:
+    if "alignment_outcome" not in table.column_names:  # of a run that never had a gradient
+        return np.zeros(table.num_rows, dtype=bool)
+    return np.array([outcome == "converged" for outcome in table["alignment_outcome"].to_pylist()])
 
 
 def column(table: pa.Table, name: str) -> Column:

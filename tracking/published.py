@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tracking.files import replacing
 
-FORMAT = 1
+FORMAT = 2
 PATH = "results/published/{suite}/cells/{env}/{variant}/seed-{seed}.parquet"
 """Of a published cell, relative to the repository's root."""
 
@@ -48,7 +48,7 @@ def write_published(path: Path, header: Mapping[str, Any], curves: pa.Table) -> 
 
 
 def read_published(path: Path) -> tuple[dict[str, Any], pa.Table]:
-    """Header and curves of a published cell. PublishedError when they are damaged or of a newer format."""
+    """Header and curves of a published cell. PublishedError when they are damaged or of another format."""
     try:
         with path.open("rb") as file:
             table = pq.read_table(file)
@@ -108,8 +108,9 @@ def _header(path: Path, metadata: Mapping[bytes, bytes] | None) -> dict[str, Any
         version = int(header["format"])
     except (KeyError, ValueError, TypeError) as error:
         raise _damaged(path) from error
-    if version > FORMAT:
-        raise PublishedError(f"{path}: format {version}, and this FisherBench reads up to {FORMAT}; take a newer one")
+    if version != FORMAT:
+        remedy = "take a newer one" if version > FORMAT else "remove the file, and publish its run again or train it"
+        raise PublishedError(f"{path}: format {version}, and this FisherBench reads format {FORMAT}; {remedy}")
     return header
 
 

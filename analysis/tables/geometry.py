@@ -11,7 +11,7 @@ from analysis.groups import Group, Results
 from analysis.statistics import MIN_RUNS, bootstrap_interval, generator, iqm
 from analysis.style import algorithm_name, environment_name
 from analysis.tables.formats import Record, Table, number, percent
-from analysis.tables.words import closing_words, unscored
+from analysis.tables.words import closing_words, damping_words, unscored
 
 SHOWN: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "kl_median": ("KL median", number),
@@ -39,8 +39,9 @@ def geometry(results: Results) -> Table:
     caption = (
         f"Geometry of the updates in suite {results.suite.name}. Each entry: IQM over the finished runs of "
         "a run-level figure (95 % percentile bootstrap intervals over runs are in the CSV file). KL per "
-        "step, alignment error and quadratic error: over accepted updates; > δ: share of them above δ = "
-        f"{results.suite.delta_ref:g}; CV: standard deviation / mean. Trace τ: geometric mean of tr F over "
+        f"step, alignment error (λ = ρ tr F/d{damping_words(results)}) and quadratic error: over accepted updates; "
+        f"> δ: share of them above δ = {results.suite.delta_ref:g}; CV: standard deviation / mean. *: a natural "
+        "gradient behind e was not solved to the tolerance. Trace τ: geometric mean of tr F over "
         f"a run; σ_τ: standard deviation of log τ(t+L)/τ(t), L = {STABILITY_LAG // 1000}k steps; its "
         "floor: √½ × standard deviation of log(τ₁/τ₂), what sampling noise alone would give. Rejected: "
         "share of all updates; other outcomes than stepped and rejected, and NaN values of the KPIs, are "
@@ -79,11 +80,13 @@ def _interval(values: np.ndarray, group: Group, resamples: int) -> tuple[float |
 
 def _row(record: Record) -> list[str]:
     other = [f"{record[name]} {name.replace('_', ' ')}" for name in DEGENERATE[1:] if record[name]]
+    shown = {name: show(record[name]) for name, (_, show) in SHOWN.items()}
+    shown["alignment_error"] += "*" if record["alignment_error_unsolved"] else ""
     return [
         environment_name(str(record["env"])),
         algorithm_name(str(record["variant"])),
         f"{record['runs_finished']}/{record['runs_planned']}",
-        *(show(record[name]) for name, (_, show) in SHOWN.items()),
+        *shown.values(),
         ", ".join(other) or "–",
         str(record["nan"]),
     ]

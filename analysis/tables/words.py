@@ -1,8 +1,9 @@
 """Phrases that several captions share."""
 
 from collections.abc import Callable
+from typing import Any
 
-from analysis.cells import frame_skips
+from analysis.cells import values_of
 from analysis.groups import Group, Results
 from analysis.statistics import MIN_RUNS
 from analysis.style import environment_name
@@ -32,7 +33,9 @@ def few_runs(results: Results, instead: str) -> str:
 def closing_words(results: Results) -> str:
     """What a step is, and where runs have settings of their own: the end of every caption."""
     steps = results.suite.total_steps
-    frames = _by_environment(results, lambda skip: f"{skip} frames, {skip * steps:,} in a run of {steps:,} steps")
+    frames = _by_environment(
+        results, "env.frame_skip", lambda skip: f"{skip} frames, {skip * steps:,} in a run of {steps:,} steps"
+    )
     exceptions = [
         f" On {environment_name(env)} with {', '.join(settings)}." for env, settings in results.suite.exceptions.items()
     ]
@@ -42,18 +45,24 @@ def closing_words(results: Results) -> str:
 
 def frames_of_a_run(results: Results) -> str:
     """How many frames `budget` is, behind it."""
-    frames = _by_environment(results, lambda skip: f"{skip * results.suite.total_steps:,} frames")
+    frames = _by_environment(results, "env.frame_skip", lambda skip: f"{skip * results.suite.total_steps:,} frames")
     return f", {frames}" if frames else ""
 
 
-def _by_environment(results: Results, words: Callable[[int], str]) -> str:
-    """`words` of the frames in a step, and on which environments, unless on all; empty where no run plays a game."""
+def damping_words(results: Results) -> str:
+    """The damping that the alignment error of an update is measured with."""
+    rhos = _by_environment(results, "diagnostics.rho", lambda rho: f"ρ = {rho:g}")
+    return f", {rhos}" if rhos else ""
+
+
+def _by_environment(results: Results, setting: str, words: Callable[[Any], str]) -> str:
+    """`words` of a setting's values, and on which environments, unless on all; empty where no run has the setting."""
     suite = results.suite
-    envs: dict[tuple[int, ...], list[str]] = {}
+    envs: dict[tuple[Any, ...], list[str]] = {}
     for env in suite.envs:
-        skips = frame_skips(cell for cell in suite.cells if cell.env == env)
-        envs.setdefault(skips, []).append(environment_name(env))
-    parts = {" or ".join(map(words, skips)): names for skips, names in envs.items() if skips}
+        values = values_of(setting, (cell for cell in suite.cells if cell.env == env))
+        envs.setdefault(values, []).append(environment_name(env))
+    parts = {" or ".join(map(words, values)): names for values, names in envs.items() if values}
     if len(envs) == 1:
         return "".join(parts)
     return "; ".join(f"on {_listed(names)} {text}" for text, names in parts.items())

@@ -112,6 +112,7 @@ def write_run(
             np.clip(alignment * (1 + 0.15 * rng.standard_normal(updates)) + 0.1 * x, 0, 2),
             ~measured | rejected,
         ),
+        "alignment_outcome": (np.full(updates, "converged"), ~measured),
         "quadratic_error": (0.05 * np.abs(rng.standard_normal(updates)), ~measured | rejected),
         "step_accepted": (~rejected, None),
         "outcome": (np.where(rejected, "rejected", "stepped"), None),
@@ -181,7 +182,8 @@ def settings_of(run_dir: Path) -> dict[str, Any]:
     """Resolved settings of a cell by dotted name, as far as the analysis reads them."""
     env = run_dir.parts[-3]
     is_game = env.startswith("atari_")
-    return {"env.game": env.removeprefix("atari_"), "env.frame_skip": FRAME_SKIP} if is_game else {}
+    of_a_game = {"env.game": env.removeprefix("atari_"), "env.frame_skip": FRAME_SKIP} if is_game else {}
+    return {"diagnostics.rho": 100 if is_game else 0.1, **of_a_game}
 
 
 def hash_of(run_dir: Path) -> str:

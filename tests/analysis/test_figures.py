@@ -78,6 +78,17 @@ def test_what_no_run_has_reached_is_not_in_the_legend_and_its_panel_says_so(tmp_
     assert all("nothing to draw yet" in [text.get_text() for text in panel.texts] for panel in empty.axes)
 
 
+def test_the_alignment_error_names_its_damping_and_what_is_unsolved(tmp_path: Path) -> None:
+    suite_dir = write_suite(tmp_path, ["hopper"], ["npg", "trpo"], 1, total_steps=60_000)
+    styles = line_styles(["npg", "trpo"])
+    solved = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
+    assert solved.axes[2].get_ylabel() == r"$e$ at $\rho = 0.1$"
+    assert "not solved" not in notes(solved)
+    rewrite(run(suite_dir, "hopper", "trpo", 0), "alignment_outcome", lambda values: ["capped", *values[1:]])
+    figure = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
+    assert "$e$ of TRPO: not every natural gradient is solved to the tolerance" in notes(figure)
+
+
 @pytest.mark.parametrize("delta_ref", [1e-7, 0.02, 10.0])
 def test_delta_is_inside_the_panel(tmp_path: Path, delta_ref: float) -> None:
     suite = results(tmp_path, seeds=1)

@@ -48,7 +48,8 @@ def test_rejected_updates_are_counted_and_do_not_count() -> None:
     columns["kl"] = column([0.01, 0.0, 0.0, 0.03, NAN])
     columns["alignment_error"] = column([0.2, None, None, 0.4, NAN])
     columns["quadratic_error"] = column([0.1, None, None, NAN, None])
-    progress = Progress(every(2_000, 5), every(1, 5), outcome, columns)
+    solved = np.array([True, False, False, False, False])
+    progress = Progress(every(2_000, 5), every(1, 5), outcome, solved, columns)
     run = run_geometry(progress, delta_ref=0.02)
     assert run["kl_median"] == pytest.approx(0.02)  # zeros of updates that made no step would give 0.005
     assert run["alignment_error"] == pytest.approx(0.3)
@@ -64,6 +65,7 @@ def test_rejected_updates_are_counted_and_do_not_count() -> None:
     ]
     assert (counts["quadratic_error_measured"], counts["quadratic_error_nan"]) == (2, 1)
     assert (counts["alignment_error_measured"], counts["alignment_error_nan"]) == (3, 1)
+    assert counts["alignment_error_unsolved"] == 1  # the NaN belongs to no step
     assert (counts["kl_nan"], counts["fisher_trace_nan"]) == (1, 0)
 
 

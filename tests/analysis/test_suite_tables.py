@@ -229,6 +229,30 @@ def test_nan_and_null_of_the_kpis_are_counted_apart(suite_dir: Path) -> None:
     assert math.isfinite(after["alignment_error"])
 
 
+def test_an_alignment_error_against_an_unsolved_direction_is_marked(suite_dir: Path) -> None:
+    rewrite(run(suite_dir, "hopper", "trpo", 2), "alignment_outcome", lambda values: ["capped", *values[1:]])
+    table = geometry(read(suite_dir))
+    assert record(table, env="hopper", variant="trpo")["alignment_error_unsolved"] == 1
+    marked = [row[:2] for row in table.rows if row[table.header.index("Alignment e")].endswith("*")]
+    assert marked == [["Hopper", "TRPO"]]
+    assert "*: a natural gradient behind e was not solved to the tolerance" in table.caption
+
+
+def test_a_run_that_never_sought_a_natural_gradient_has_nothing_unsolved(suite_dir: Path) -> None:
+    """As one whose gradient is always zero: no alignment error, and no column of outcomes."""
+    path = run(suite_dir, "hopper", "trpo", 0) / "progress.parquet"
+    rewrite(path.parent, "alignment_error", lambda values: [None for _ in values])
+    pq.write_table(pq.read_table(path).drop_columns(["alignment_outcome"]), path)
+    assert record(geometry(read(suite_dir)), env="hopper", variant="trpo")["alignment_error_unsolved"] == 0
+
+
+def test_the_damping_of_the_alignment_error_is_named(tmp_path: Path) -> None:
+    one = write_suite(tmp_path / "one", ["hopper", "reacher"], ["npg"], 1, total_steps=60_000)
+    assert "(λ = ρ tr F/d, ρ = 0.1)" in geometry(read(one)).caption
+    two = write_suite(tmp_path / "two", ["hopper", "atari_pong"], ["npg"], 1, total_steps=60_000)
+    assert "(λ = ρ tr F/d, on Hopper ρ = 0.1; on Pong ρ = 100)" in geometry(read(two)).caption
+
+
 def test_geometry_is_the_iqm_of_run_level_kpis(suite_dir: Path) -> None:
     results = read(suite_dir)
     row = record(geometry(results), env="hopper", variant="trpo")

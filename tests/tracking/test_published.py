@@ -85,12 +85,15 @@ def test_another_parquet_file_is_no_published_cell(tmp_path: Path) -> None:
         read_published(tmp_path / "other.parquet")
 
 
-def test_a_newer_format_is_named_in_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracking.published.FORMAT", FORMAT + 1)
+@pytest.mark.parametrize(("change", "remedy"), [(1, "take a newer one"), (-1, "publish its run again or train it")])
+def test_another_format_is_named_in_one_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch, change: int, remedy: str
+) -> None:
+    monkeypatch.setattr("tracking.published.FORMAT", FORMAT + change)
     write_published(path, HEADER, CURVES)
     monkeypatch.undo()
     for read in (read_published, read_header):
-        with pytest.raises(PublishedError, match=f"format {FORMAT + 1}, and this FisherBench reads up to {FORMAT}"):
+        with pytest.raises(PublishedError, match=f"format {FORMAT + change}, .* reads format {FORMAT}; .*{remedy}"):
             read(path)
 
 
