@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,10 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 @pytest.fixture
-def cell(repository: Path) -> Cell:
-    return Cell(repository)
+def cell(repository: Path) -> Iterator[Cell]:
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests run under nohup, it is ignored
+    yield Cell(repository)
+    signal.signal(signal.SIGHUP, inherited)
 
 
 def test_a_finished_run_is_a_finished_cell_on_one_thread(cell: Cell) -> None:
