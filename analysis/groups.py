@@ -75,8 +75,8 @@ class Group:
 
     @property
     def unsolved(self) -> int:
-        """Alignment errors of finished runs whose natural gradient was not solved to its tolerance."""
-        return sum(cell.run.counts["alignment_error_unsolved"] for cell in self.finished if cell.run)
+        """Alignment errors of `runs` whose natural gradient was not solved to its tolerance."""
+        return sum(cell.run.counts["alignment_error_unsolved"] for cell in self.runs if cell.run)
 
     @cached_property
     def alignment(self) -> AlignmentCurves | None:
