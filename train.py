@@ -28,6 +28,7 @@ import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
 from tqdm import tqdm
 
 from algorithms.algorithm import Algorithm
@@ -119,11 +120,11 @@ def build_policy(config: RunConfig, spaces: Spaces, generator: torch.Generator) 
 def to_batch(rollout: Rollout, critic: Critic, gamma: float, config: AdvantageConfig, device: torch.device) -> Batch:
     """Values, advantages and value targets of a rollout."""
 
-    def values_of(observations: np.ndarray) -> np.ndarray:
-        return critic.values(torch.from_numpy(observations).to(device)).cpu().numpy().astype(np.float64)
+    def values_of(observations: np.ndarray | Tensor) -> np.ndarray:
+        return critic.values(torch.as_tensor(observations, device=device)).cpu().numpy().astype(np.float64)
 
-    flat = rollout.observations.reshape(-1, *rollout.observations.shape[2:])
-    values = values_of(flat).reshape(rollout.rewards.shape)
+    observations = torch.as_tensor(rollout.observations, device=device)
+    values = values_of(observations.flatten(0, 1)).reshape(rollout.rewards.shape)
     next_values = np.concatenate((values[1:], values_of(rollout.last_observations)[None]))
     if len(rollout.cut_off):
         next_values[tuple(rollout.cut_off.T)] = values_of(rollout.cut_off_observations)
@@ -134,7 +135,7 @@ def to_batch(rollout: Rollout, critic: Critic, gamma: float, config: AdvantageCo
     return to_tensors(
         device,
         done.shape[1],
-        observations=rollout.observations,
+        observations=observations,
         actions=rollout.actions,
         advantages=normalised.astype(np.float32),
         values=values.astype(np.float32),
@@ -400,6 +401,7 @@ def prepare_torch(config: RunConfig) -> str | None:
         return None
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may choose another order of sums
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it here
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return torch.cuda.get_device_name(config.device)
@@ -408,13 +410,19 @@ def prepare_torch(config: RunConfig) -> str | None:
 def describe(error: Exception) -> str:
     """What went wrong, in one line."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    # A GPU out of memory says first what it lacks, and then lists all that it holds.
-    return ". ".join(text.split(". ")[:2]) if isinstance(error, torch.OutOfMemoryError) else text
+    # A GPU out of memory says first what it lacks, and then lists all that it holds, or how to debug.
+    return ". ".join(text.split(". ")[:2]) if gpu_is_full(error) else text
+
+
+def gpu_is_full(error: Exception) -> bool:
+    """Whether a GPU was out of memory, for torch itself or for a library below it that has an error of its own."""
+    texts = ("CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
 def remedy(error: Exception, config: RunConfig) -> str:
     """What a user can do about a shortage."""
-    if not isinstance(error, torch.OutOfMemoryError):
+    if not gpu_is_full(error):
         return "make room, and the same command goes on from the last checkpoint"
     settings = {
         "network.states_per_pass": config.network.states_per_pass or f"null, all {config.algorithm.batch_size}",
@@ -429,7 +437,7 @@ def remedy(error: Exception, config: RunConfig) -> str:
 
 def is_shortage(error: Exception) -> bool:
     """Whether a run failed for want of disk or memory, or for a file that could not be written: no fault of its own."""
-    return isinstance(error, OSError | MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, OSError | MemoryError) or gpu_is_full(error) or "can't allocate memory" in str(error)
 
 
 @hydra.main(config_path=str(Path(__file__).resolve().parent / "conf"), config_name="config", version_base="1.3")

@@ -113,7 +113,7 @@ def explained_variance(batch: Batch) -> float | None:
     return 1 - float((batch.targets - batch.values).double().var(correction=0)) / variance
 
 
-def to_tensors(device: torch.device, num_envs: int, **arrays: np.ndarray) -> Batch:
+def to_tensors(device: torch.device, num_envs: int, **arrays: np.ndarray | Tensor) -> Batch:
     """A `Batch` from arrays of shape (T, N, ...)."""
-    tensors = {name: torch.from_numpy(a.reshape(-1, *a.shape[2:])).to(device) for name, a in arrays.items()}
+    tensors = {name: torch.as_tensor(a, device=device).flatten(0, 1) for name, a in arrays.items()}
     return Batch(num_envs=num_envs, **tensors)

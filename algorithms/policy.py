@@ -159,10 +159,9 @@ class Policy(nn.Module):
     def act(self, observations: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
         """Actions for a batch of observations: sampled with the given noise, or the mode when there is none."""
         device = next(self.parameters()).device
-        z = self(torch.from_numpy(observations).to(device))
-        if noise is None:
-            return self.distribution.mode(z).cpu().numpy()
-        return self.distribution.sample(z, torch.from_numpy(noise).to(device)).cpu().numpy()
+        z = self(torch.from_numpy(observations).to(device)).cpu()
+        action = self.distribution.mode(z) if noise is None else self.distribution.sample(z, torch.from_numpy(noise))
+        return action.numpy()
 
 
 def distribution_for(n_actions: int, discrete: bool) -> Distribution:

@@ -1,6 +1,7 @@
 """One timed training of a peer library; prints its figures as one line of JSON.
 
-    PEER_PYTHON benchmarks/peer.py PPO --task pong --steps 204800 --batch-size 1024 --num-envs 16 --threads 1 --seed 0
+    PEER_PYTHON benchmarks/peer.py PPO --task pong --steps 204800 --batch-size 1024 --num-envs 16 --threads 1 --seed 0 \
+        --device cpu
 
 Runs in the environment of benchmarks/requirements.txt and imports nothing of this repository. Settings that cost
 time are those of `benchmarks/throughput.py`; everything else, the critic included, is the library's default.
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--task", choices=POLICIES, required=True)
     for option in ("--steps", "--batch-size", "--num-envs", "--threads", "--seed"):
         parser.add_argument(option, type=int, required=True)
+    parser.add_argument("--device", required=True)
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
@@ -78,7 +80,7 @@ def main() -> None:
         gamma=0.99,
         policy_kwargs=policy_kwargs,
         seed=options.seed,
-        device="cpu",
+        device=options.device,
         verbose=0,
         **SETTINGS[options.task][options.name],
     )

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository is not installed
 
@@ -174,7 +175,7 @@ def alone(function: Callable[..., T], *arguments: object) -> T:
         return pool.submit(function, *arguments).result()
 
 
-def time_ours(task: Task, algorithm: str, overrides: Sequence[str], threads: int, steps: int, seed: int) -> OurTiming:
+def time_ours(task: Task, algorithm: str, overrides: Sequence[str], steps: int, seed: int) -> OurTiming:
     """A real run; to be called `alone`."""
     settings = [
         f"algorithm={algorithm}",
@@ -188,7 +189,7 @@ def time_ours(task: Task, algorithm: str, overrides: Sequence[str], threads: int
     ]
     with tempfile.TemporaryDirectory() as directory:
         run_dir = Path(directory)
-        train(run_dir, [*settings, f"threads={threads}", f"total_steps={steps}", f"seed={seed}"])
+        train(run_dir, [*settings, f"total_steps={steps}", f"seed={seed}"])
         manifest, progress = read_manifest(run_dir), progress_of(run_dir)
     assert manifest is not None
     critic: dict[str, Any] = manifest["config"]["critic"]
@@ -240,7 +241,7 @@ def environment_rate(task: Task, seconds: float) -> float:
     return steps / spent
 
 
-def time_peer(python: Path, task: str, name: str, threads: int, steps: int, seed: int) -> Timing:
+def time_peer(python: Path, task: str, name: str, threads: int, device: str, steps: int, seed: int) -> Timing:
     """A training of the peer library, in its own environment."""
     arguments = {
         "--task": task,
@@ -248,6 +249,7 @@ def time_peer(python: Path, task: str, name: str, threads: int, steps: int, seed
         "--batch-size": TASKS[task].batch_size,
         "--num-envs": NUM_ENVS,
         "--threads": threads,
+        "--device": device,
         "--seed": seed,
     }
     options = [text for option, value in arguments.items() for text in (option, str(value))]
@@ -292,12 +294,14 @@ def main() -> None:
     parser.add_argument("--task", choices=TASKS, default="halfcheetah", help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, choices=(1, 2), default=1, help="of torch (default: %(default)s)")
     defaults = " or ".join(f"{task.updates * task.batch_size}" for task in TASKS.values())
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, of both sides (default: %(default)s)")
     parser.add_argument("--steps", type=int, help=f"of each run (default: {defaults}, by task)")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of runs (default: %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="ALGORITHM", help="not every algorithm found")
     parser.add_argument("--equal-critic", action="store_true", help="give our critic as many steps as the peer's")
     options = parser.parse_args()
-    task, threads = TASKS[options.task], options.threads
+    task, threads, device = TASKS[options.task], options.threads, options.device
+    machinery = [f"threads={threads}", f"device={device}"]
     updates = task.updates if options.steps is None else options.steps // task.batch_size
     if updates <= TRACE_INTERVAL:
         least = (TRACE_INTERVAL + 1) * task.batch_size
@@ -309,15 +313,17 @@ def main() -> None:
     steps, algorithms = updates * task.batch_size, chosen(options.only)
 
     described, rows, breakdowns = machine(), [], []
+    if device != "cpu":
+        described = f"{torch.cuda.get_device_name(device)}; {described}"
     packages: tuple[dict[str, str], dict[str, str]] = ({}, {})
     environments = [alone(environment_rate, task, ENVIRONMENT_SECONDS) for _ in range(options.repeats)]
     for algorithm in algorithms:
         peer = peer_of(algorithm, task)
-        overrides = [*peer.overrides, *(peer.critic if options.equal_critic else ())]
+        overrides = [*peer.overrides, *(peer.critic if options.equal_critic else ()), *machinery]
         ours, theirs = [], []
         for repeat in range(options.repeats):
-            ours.append(alone(time_ours, task, algorithm, overrides, threads, steps, repeat))
-            theirs.append(time_peer(options.peer_python, options.task, peer.name, threads, steps, repeat))
+            ours.append(alone(time_ours, task, algorithm, overrides, steps, repeat))
+            theirs.append(time_peer(options.peer_python, options.task, peer.name, threads, device, steps, repeat))
             rates = f"{ours[-1].steps_per_second:,.0f} and {theirs[-1].steps_per_second:,.0f} steps/s"
             print(f"{algorithm} and {peer.name}, {repeat + 1} of {options.repeats}: {rates}", file=sys.stderr)
         rows.append(row(algorithm, peer.name, ours, theirs))
@@ -326,7 +332,8 @@ def main() -> None:
 
     caption = (
         f"Training steps per second on {task.title}: {options.repeats} pairs of runs of {steps:,} steps, in turn, "
-        f"{'one thread' if threads == 1 else f'{threads} threads'}, {NUM_ENVS} environments, {task.batch_size} steps "
+        f"{'one thread' if threads == 1 else f'{threads} threads'}, device={device}, {NUM_ENVS} environments, "
+        f"{task.batch_size} steps "
         "per update on both sides. Rates are medians; the ratio is ours over the peer's within a pair, median "
         f"[minimum, maximum]. Critic: its gradient steps per update, ours / peer's.\n\nMachine: {described}.\n\nOurs: "
         f"{versions(packages[0])}.\n\nPeers: {versions(packages[1])}."

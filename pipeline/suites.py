@@ -10,6 +10,7 @@
     baseline: adam_pg            # the variant that gains are measured against
     overrides: [evaluation.episodes=10]   # for every cell
 
+`NAME@cuda` is the suite NAME on a GPU: `device=cuda` for every cell, and results of its own beside those of NAME.
 Nothing here imports torch: a mistake in a suite shows before anything is computed.
 `python -m pipeline.suites NAME` prints what the pipeline writes to results/NAME/suite.json.
 """
@@ -30,6 +31,7 @@ from tracking.identity import REPOSITORY
 _KEYS = ("envs", "algorithms", "variants", "seeds", "total_steps", "delta_ref", "baseline", "overrides")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # becomes a directory
 _OVERRIDE = re.compile(r"\+{0,2}([A-Za-z_][\w./@]*)=.*", re.DOTALL)
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 _OF_THE_CELL = ("env", "algorithm", "seed", "total_steps", "run_dir")  # what the suite itself sets
 
 RUN_DIR = "results/{suite}/runs/{env}/{variant}/seed-{seed}"
@@ -76,13 +78,16 @@ class Suite:
 
 
 def load_suite(name: str, root: Path = REPOSITORY) -> Suite:
-    """Read and check the suite `name` of the repository at `root`. Raises SuiteError."""
+    """Read and check the suite `name`, NAME or NAME@DEVICE, of the repository at `root`. Raises SuiteError."""
     suites = _stems(root / "conf" / "suite")
-    if name not in suites:
-        raise SuiteError(f"suite {name}: unknown; {_offer(name, suites)}")
+    grid, at, device = name.partition("@")
+    if grid not in suites:
+        raise SuiteError(f"suite {name}: unknown; {_offer(grid, suites)}")
+    if at and not _DEVICE.fullmatch(device):
+        raise SuiteError(f"suite {name}: unknown device {device!r}; {grid}@cuda trains {grid} on a GPU")
     try:
-        settings = _read_yaml(root / "conf" / "suite" / f"{name}.yaml")
-        return _unroll(name, settings, root)
+        settings = _read_yaml(root / "conf" / "suite" / f"{grid}.yaml")
+        return _unroll(name, settings, [f"device={device}"] if at else [], root)
     except SuiteError as error:
         raise SuiteError(f"suite {name}: {error}") from None
 
@@ -92,7 +97,7 @@ def find_algorithms(root: Path = REPOSITORY) -> list[str]:
     return sorted(_stems(root / "conf" / "algorithm") & _stems(root / "algorithms", ".py"))
 
 
-def _unroll(name: str, settings: Mapping[str, Any], root: Path) -> Suite:
+def _unroll(name: str, settings: Mapping[str, Any], device: list[str], root: Path) -> Suite:
     for key in settings:
         if key not in _KEYS:
             raise SuiteError(f"{key}: unknown key; {_offer(str(key), _KEYS)}")
@@ -108,7 +113,7 @@ def _unroll(name: str, settings: Mapping[str, Any], root: Path) -> Suite:
     baseline = settings.get("baseline", "adam_pg")
     if not isinstance(baseline, str) or baseline not in variants:
         raise SuiteError(f"baseline: no variant {baseline!r} in this suite; {_offer(str(baseline), variants)}")
-    common = _overrides("overrides", settings.get("overrides", []), chosen=None)
+    common = [*_overrides("overrides", settings.get("overrides", []), chosen=None), *device]
 
     # The more specific override comes later, and the last one wins: suite, environment, variant.
     cells = tuple(

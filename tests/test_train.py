@@ -148,18 +148,33 @@ def test_a_failing_run_records_its_reason_and_keeps_its_rows(tmp_path: Path, mon
     assert equal_tables(tmp_path / "progress.parquet", tmp_path / "fresh" / "progress.parquet")
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total of 8 GiB."),
+            "OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB",
+        ),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        ),
+    ],
+    ids=["torch", "cublas"],
+)
 def test_a_gpu_out_of_memory_names_the_settings_to_lower_and_counts_as_a_shortage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: RuntimeError,
+    reason: str,
 ) -> None:
-    message = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 8 GiB."
-
     def full(*args: object) -> None:
-        raise torch.OutOfMemoryError(message)
+        raise error
 
     monkeypatch.setattr(Collector, "collect", full)
     assert run(tmp_path, "algorithm=ppo", *POINTMASS, "network.states_per_pass=32") == 5
-    reason = json.loads((tmp_path / "status.json").read_text())["reason"]
-    assert reason == "OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB"
+    assert json.loads((tmp_path / "status.json").read_text())["reason"] == reason
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == (
         f"train.py: {reason}; run fewer processes on this GPU, or lower one of network.states_per_pass (32), "

@@ -68,7 +68,7 @@ def test_the_rate_is_batch_over_the_time_of_all_phases_of_an_update(monkeypatch:
     monkeypatch.setattr(throughput, "train", lambda run_dir, overrides: settings.extend(overrides))
     monkeypatch.setattr(throughput, "read_manifest", lambda run_dir: manifest)
     monkeypatch.setattr(throughput, "progress_of", lambda run_dir: progress_of_run(20, PONG.interval))
-    timing = time_ours(PONG, "ppo", ["critic.epochs=2"], 2, 20_480, 7)
+    timing = time_ours(PONG, "ppo", ["critic.epochs=2", "threads=2"], 20_480, 7)
     update = 2 + 3 + 5 + (100 * 0.0025 + 4 * 0.0475 + 1 * 0.95)
     assert timing.steps_per_second == pytest.approx(1024 / update)
     assert timing.shares["Critic"] == pytest.approx(5 / update)

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,28 @@ def test_a_suite_unrolls_into_every_cell_once(repository: Path) -> None:
         "algorithm.delta=0.1",
     )
     assert (suite.baseline, suite.delta_ref, suite.total_steps) == ("adam_pg", 0.02, 4096)
+
+
+def test_a_suite_on_a_gpu_is_the_same_grid_with_results_of_its_own(repository: Path) -> None:
+    here, there = load(repository), load_suite("tried@cuda", repository)
+    assert (there.name, there.baseline, there.total_steps) == ("tried@cuda", here.baseline, here.total_steps)
+    for cell, twin in zip(here.cells, there.cells, strict=True):
+        assert sorted(twin.overrides) == sorted([*cell.overrides, "device=cuda"])
+        assert twin.run_dir == cell.run_dir.replace("results/tried/", "results/tried@cuda/")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tride@cuda", "suite tride@cuda: unknown; did you mean tried?"),
+        ("tried@gpu", "suite tried@gpu: unknown device 'gpu'; tried@cuda trains tried on a GPU"),
+        ("tried@", "suite tried@: unknown device ''; tried@cuda trains tried on a GPU"),
+    ],
+)
+def test_a_device_that_there_is_not_is_refused(repository: Path, name: str, message: str) -> None:
+    load(repository)
+    with pytest.raises(SuiteError, match=re.escape(message)):
+        load_suite(name, repository)
 
 
 def test_algorithms_are_those_with_both_files(repository: Path) -> None:
