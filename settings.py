@@ -56,6 +56,7 @@ class RunConfig:
     run_dir: str = MISSING
     device: str = MISSING
     threads: int = MISSING
+    workers: int = 1
     direction: str | None = MISSING
     step_rule: str | None = MISSING
     solver: str = MISSING
@@ -73,6 +74,8 @@ class RunConfig:
             raise ValueError(f"seed={self.seed}: must not be negative")
         if self.threads < 1:
             raise ValueError(f"threads={self.threads}: must be at least 1")
+        if not 1 <= self.workers <= num_envs:
+            raise ValueError(f"workers={self.workers}: must lie between 1 and rollout.num_envs={num_envs}")
         if batch_size % num_envs:
             raise ValueError(
                 f"algorithm.batch_size={batch_size}: must be a multiple of rollout.num_envs={num_envs}, "

@@ -90,7 +90,7 @@ def build(config: RunConfig) -> Learner:
     """Environments, networks and algorithm of a run, in their initial state, the normalisers warmed up."""
     seeds = seed_sequences(config.seed)
     generator = torch.Generator().manual_seed(int(seeds["networks"].generate_state(1)[0]))
-    collector = Collector(config.env, config.rollout, seeds["environments"], seeds["actions"])
+    collector = Collector(config.env, config.rollout, seeds["environments"], seeds["actions"], config.workers)
     policy = build_policy(config, collector.spaces, generator)
     critic = config.critic_class(
         collector.spaces.observation_shape,
@@ -229,6 +229,7 @@ def train(config: RunConfig, run: Run, interrupt: "Interrupt") -> None:
             policy.distribution.noise,
             collector.observation_normaliser,
             learner.evaluation_seeds,
+            config.workers,
         )
         run.finish(collector.episodes.score(), env_steps, evaluation)
     except Interrupted as stop:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
 
-from envs import snapshot
+from envs import workers
 from envs.episodes import EpisodeLog
 from envs.normalisers import REWARDS, ObservationNormaliser, RewardNormaliser
-from envs.tasks import LIFE_LOST, EnvConfig, check_simulation, make, random_actions, spaces, to_action_space
+from envs.tasks import LIFE_LOST, EnvConfig, Envs, check_simulation, random_actions, spaces, to_action_space
 
 Act = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 """(normalised observations or images (N, ...), noise (N, ...) or None: the most likely actions) -> actions (N, ...)."""
@@ -85,6 +84,7 @@ class Collector:
         config: how to collect.
         env_seeds: seeds of the environments.
         noise_seeds: seeds of the action noise.
+        processes: that step the environments.
     """
 
     def __init__(
@@ -93,8 +93,9 @@ class Collector:
         config: RolloutConfig,
         env_seeds: np.random.SeedSequence,
         noise_seeds: np.random.SeedSequence,
+        processes: int = 1,
     ) -> None:
-        self.envs = make(task, config.num_envs)
+        self.envs = workers.make_in(processes, task, config.num_envs)
         self.spaces = spaces(self.envs)
         self.episodes = EpisodeLog(config.num_envs)
         self.observation_normaliser = ObservationNormaliser(
@@ -172,7 +173,7 @@ class Collector:
     def state_dict(self) -> dict[str, Any]:
         """Everything between two batches, for a checkpoint: the environments, what they show, and all statistics."""
         return {
-            "envs": snapshot.save(self.envs),
+            "envs": workers.save(self.envs),
             "observations": self._observations.copy(),
             "observation_normaliser": self.observation_normaliser.state_dict(),
             "reward_normaliser": self.reward_normaliser.state_dict(),
@@ -182,7 +183,7 @@ class Collector:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`."""
-        snapshot.restore(self.envs, state["envs"])
+        workers.restore(self.envs, state["envs"])
         self._observations = state["observations"]
         self.observation_normaliser.load_state_dict(state["observation_normaliser"])
         self.reward_normaliser.load_state_dict(state["reward_normaliser"])
@@ -217,6 +218,7 @@ def evaluate(
     draw_noise: Callable[[np.random.Generator, int], np.ndarray],
     normaliser: ObservationNormaliser,
     seeds: np.random.SeedSequence,
+    processes: int = 1,
 ) -> list[dict[str, Any]]:
     """Rows of `evaluation.parquet`: the policy's most likely actions, its samples, and uniformly random actions.
 
@@ -233,7 +235,7 @@ def evaluate(
     random_stream = np.random.default_rng(random_seeds)
     rows = []
     for mode in ("deterministic", "stochastic", "random"):
-        envs = make(task, config.episodes)
+        envs = workers.make_in(processes, task, config.episodes)
         # A fresh sequence of the same key each time: spawning changes what the next spawn of one object gives.
         observations = _reset(envs, np.random.SeedSequence(env_seeds.entropy, spawn_key=env_seeds.spawn_key))
         returns, lengths = np.zeros(config.episodes), np.zeros(config.episodes, dtype=np.int64)
@@ -271,7 +273,8 @@ def _is_finite(values: np.ndarray) -> bool:
     return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
-def _reset(envs: SyncVectorEnv, seeds: np.random.SeedSequence) -> np.ndarray:
+def _reset(envs: Envs, seeds: np.random.SeedSequence) -> np.ndarray:
+    numbers: Any = [int(s.generate_state(1)[0]) for s in seeds.spawn(envs.num_envs)]  # VectorEnv's type is too narrow
     observations: np.ndarray
-    observations, _ = envs.reset(seed=[int(s.generate_state(1)[0]) for s in seeds.spawn(envs.num_envs)])
+    observations, _ = envs.reset(seed=numbers)
     return observations

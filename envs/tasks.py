@@ -9,9 +9,11 @@ from typing import Any
 import gymnasium as gym
 import mujoco
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from omegaconf import MISSING
 
+Envs = VectorEnv[Any, Any, Any]
+"""Copies of one task, stepped together."""
 LIFE_LOST = "life_lost"
 """Key in a step's info: the step ends the episode for learning alone."""
 
@@ -116,7 +118,7 @@ def make(config: EnvConfig, num_envs: int) -> SyncVectorEnv:
     return envs
 
 
-def spaces(envs: SyncVectorEnv) -> Spaces:
+def spaces(envs: Envs) -> Spaces:
     """Sizes of the spaces of one environment."""
     observation, action = envs.single_observation_space, envs.single_action_space
     assert observation.shape is not None
@@ -126,7 +128,7 @@ def spaces(envs: SyncVectorEnv) -> Spaces:
     return Spaces(observation.shape, int(np.prod(action.shape)), False)
 
 
-def to_action_space(envs: SyncVectorEnv, actions: np.ndarray) -> np.ndarray:
+def to_action_space(envs: Envs, actions: np.ndarray) -> np.ndarray:
     """What the environments execute: discrete actions shifted to the space's start, vectors clipped to the box."""
     space = envs.single_action_space
     if isinstance(space, gym.spaces.Discrete):
@@ -135,7 +137,7 @@ def to_action_space(envs: SyncVectorEnv, actions: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(actions.reshape(-1, *space.shape), space.low, space.high))
 
 
-def random_actions(envs: SyncVectorEnv, rng: np.random.Generator) -> np.ndarray:
+def random_actions(envs: Envs, rng: np.random.Generator) -> np.ndarray:
     """Uniformly random actions, as a policy would give them; unbounded dimensions are standard normal."""
     space = envs.single_action_space
     if isinstance(space, gym.spaces.Discrete):

@@ -38,7 +38,7 @@ def test_the_first_update_is_that_of_the_cpu_up_to_rounding(tmp_path: Path, name
         assert run(tmp_path / device, *settings) == 0
         [rows[device]] = pq.read_table(tmp_path / device / "progress.parquet").to_pylist()
     for column in DETERMINED:
-        assert rows["cuda"][column] == pytest.approx(rows["cpu"][column], rel=1e-3), column
+        assert rows["cuda"][column] == pytest.approx(rows["cpu"][column], rel=1e-2), column
     assert json.loads((tmp_path / "cuda" / "manifest.json").read_text())["gpu"] == torch.cuda.get_device_name()
 
 
@@ -53,7 +53,7 @@ def little_memory() -> Iterator[None]:
 
 @pytest.mark.usefixtures("little_memory")
 def test_a_gpu_out_of_memory_names_what_to_lower(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(tmp_path, "algorithm=ppo", *PONG, "algorithm.batch_size=4096", "device=cuda") == 5
+    assert run(tmp_path, "algorithm=ppo", *PONG, "algorithm.batch_size=4096", "total_steps=4096", "device=cuda") == 5
     message = capsys.readouterr().err.splitlines()[-1]
     assert "out of memory" in message
     assert "run fewer processes on this GPU, or lower one of network.states_per_pass (256), " in message

@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium as gym
 import mujoco
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -93,6 +94,27 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, env: str) -> None:
     assert load_run(parts).status == "killed"
     assert [start(name, env, 16384, run_dir).wait() for run_dir in (whole, parts)] == [0, 0]
     assert differences(whole, parts) == []
+
+
+@pytest.mark.parametrize("task", [("env=hopper",), tuple(f"env={PONG}".split())], ids=["mujoco", "pong"])
+def test_a_run_goes_on_bit_for_bit_in_other_processes(tmp_path: Path, task: tuple[str, ...]) -> None:
+    """A SIGKILL takes the processes along; the run goes on with another number of them."""
+    settings = ("algorithm=npg", *task, "total_steps=16384", "evaluation.max_steps=100", "checkpoint.updates=1")
+    command = [sys.executable, "train.py", *settings, f"run_dir={tmp_path / 'parts'}"]
+    with subprocess.Popen([*command, "workers=3"], cwd=CONF.parent, start_new_session=True) as process:
+        while not (tmp_path / "parts" / CHECKPOINT).exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        children = psutil.Process(process.pid).children()
+        assert len(children) == 3
+        process.kill()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    assert load_run(tmp_path / "parts").status == "killed"
+    assert subprocess.run([*command, "workers=2"], cwd=CONF.parent).returncode == 0
+    command[-1] = f"run_dir={tmp_path / 'whole'}"
+    assert subprocess.run(command, cwd=CONF.parent).returncode == 0
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
 
 
 def test_what_is_compared_shows_a_random_state_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

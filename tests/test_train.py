@@ -271,6 +271,8 @@ REFUSED = {
     "algorithm=npg env=hopper algorithm.damping=-1": "algorithm.damping=-1.0: must not be negative",
     "algorithm=npg env=hopper algorithm.delta=0": "algorithm.delta=0.0: must be above 0",
     "algorithm=adam_pg env=hopper algorithm.optimiser=lion": "algorithm.optimiser=lion: choose one of",
+    "algorithm=npg env=hopper workers=0": "workers=0: must lie between 1 and rollout.num_envs=16",
+    "algorithm=npg env=hopper workers=17": "workers=17: must lie between 1 and rollout.num_envs=16",
     "algorithm=npg env=hopper device=cuda:99": "usable GPUs; choose device=cpu",
     "algorithm=npg env=hopper device=tpu": "device=tpu",
     "algorithm=npg env=hopper network.activation=gelu": "network.activation=gelu: choose one of",

@@ -11,9 +11,9 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Settings that say where a run goes and how it is watched, stopped or saved. `device` enters by its type
-# alone. The number of threads stays in: it changes the order of floating-point sums.
-SHAPELESS_SETTINGS = frozenset({"run_dir", "tracker", "suite", "checkpoint", "stop_after", "device"})
+# Settings that say where a run goes, how it is watched, stopped or saved, and how many processes step its environments.
+# `device` enters by its type alone. The number of threads stays in: it changes the order of floating-point sums.
+SHAPELESS_SETTINGS = frozenset({"run_dir", "tracker", "suite", "checkpoint", "stop_after", "workers", "device"})
 # Rooms whose code only records or reads what training has computed.
 SHAPELESS_ROOMS = frozenset({"tracking", "pipeline", "analysis"})
 PACKAGES = ("torch", "numpy", "mujoco", "gymnasium", "ale-py", "opencv-python-headless")
