@@ -1,9 +1,9 @@
 """Atari 2600 games from pixels, preprocessed by Gymnasium's own wrappers.
 
 Two choices are made for snapshots. Games are stepped one by one: ale-py's native vector environment is a little faster
-on one thread and cannot be saved. Threads would not help single ones, since ALE holds the interpreter's lock; a grid of
-runs shares cores by running several of them. And actions stick in Gymnasium's wrapper: ALE, whose law is the same,
-keeps the action it repeats where no snapshot reaches.
+on one thread and cannot be saved. Threads would not help single ones, since ALE holds the interpreter's lock; processes
+do (`envs/workers.py`), and a grid of runs shares the cores anyway. And actions stick in Gymnasium's wrapper: ALE, whose
+law is the same, keeps the action it repeats where no snapshot reaches.
 """
 
 import difflib

@@ -1,6 +1,7 @@
 """How long cells will train and how much disk they will fill.
 
-From runs of the same environment and variant that finished here, wherever there are any, and otherwise from costs.csv.
+From runs of the same environment and variant that finished here on such a device, wherever there are any, and otherwise
+from costs.csv, which has CPUs alone.
 """
 
 import csv
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.suites import Cell
-from tracking.manifest import STATUS, read_status
+from tracking.manifest import STATUS, read_manifest, read_status
 from tracking.record import PROGRESS
 
 TABLE = "pipeline/costs.csv"  # measured on one core of a 2026 server
@@ -58,7 +59,7 @@ def forecast(cells: Collection[Cell], total_steps: int, restarted: Collection[Ce
     sources: Counter[str] = Counter()
     runs = {}
     for cell in cells:
-        costs = _finished(cell.env, cell.variant, root)
+        costs = _finished(cell.env, cell.variant, _is_on_gpu(cell), root)
         runs[cell.env, cell.variant] = len(costs)
         cost = _mean(costs) if costs else _tabled(cell, root)
         if cost is None:
@@ -73,23 +74,30 @@ def forecast(cells: Collection[Cell], total_steps: int, restarted: Collection[Ce
 
 
 @cache
-def _finished(env: str, variant: str, root: Path) -> tuple[Cost, ...]:
-    """The newest finished runs of a kind, of whichever suite."""
+def _finished(env: str, variant: str, on_gpu: bool, root: Path) -> tuple[Cost, ...]:
+    """The newest finished runs of a kind, on GPUs or on CPUs, of whichever suite."""
     runs = sorted(root.glob(f"results/*/runs/{env}/{variant}/seed-*/{STATUS}"), key=lambda path: -path.stat().st_mtime)
     costs: list[Cost] = []
     for run_dir in (run.parent for run in runs):
         if len(costs) == RUNS_READ:
             break
         try:
-            status = read_status(run_dir)
+            status, manifest = read_status(run_dir), read_manifest(run_dir)
         except ValueError:
             continue
+        if status is None or status["status"] != "finished" or manifest is None:
+            continue
         row = _last_row(run_dir / PROGRESS)
-        if status is not None and status["status"] == "finished" and row is not None and row[1] >= LEAST:
+        if (manifest["config"]["device"] != "cpu") == on_gpu and row is not None and row[1] >= LEAST:
             sizes = {path.name: path.stat().st_size for path in run_dir.iterdir() if path.is_file()}
             tables = sum(size for name, size in sizes.items() if name.endswith(".parquet"))
             costs.append(Cost(row[1] / row[0], tables / row[0], sum(sizes.values()) - tables, ""))
     return tuple(costs)
+
+
+def _is_on_gpu(cell: Cell) -> bool:
+    devices = [override.partition("=")[2] for override in cell.overrides if override.startswith("device=")]
+    return devices[-1:] not in ([], ["cpu"])
 
 
 def _mean(costs: Collection[Cost]) -> Cost:
@@ -118,10 +126,12 @@ def _last_row(progress: Path) -> tuple[float, float] | None:
 
 
 def _tabled(cell: Cell, root: Path) -> Cost | None:
-    """The cost of a run by the table; None where that has nothing of its kind, an Atari game or none.
+    """The cost of a run by the table; None where that has nothing of its kind: an Atari game or none, on a CPU.
 
     Of a task that it lacks, by the slowest row of the kind for the algorithm, or the slowest of the kind.
     """
+    if _is_on_gpu(cell):
+        return None
     table = _table(root)
     if (cell.env, cell.algorithm) in table:
         return table[cell.env, cell.algorithm]

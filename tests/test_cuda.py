@@ -12,6 +12,7 @@ import torch
 from pipeline.suites import find_algorithms
 from tests.settings import run
 from tests.test_resume import CARTPOLE, check_resumed
+from tracking.compare import differences
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -27,6 +28,14 @@ def test_every_algorithm_goes_on_bit_for_bit(tmp_path: Path, name: str) -> None:
 
 def test_a_run_on_vectors_goes_on_bit_for_bit(tmp_path: Path) -> None:
     check_resumed(tmp_path, "algorithm=trpo", *CARTPOLE, "device=cuda")
+
+
+def test_a_run_goes_on_bit_for_bit_with_other_processes_beside_the_gpu(tmp_path: Path) -> None:
+    settings = ("algorithm=ppo", *PONG, "device=cuda", "total_steps=768")
+    assert run(tmp_path / "parts", *settings, "workers=2", "stop_after=320") == 0
+    assert run(tmp_path / "parts", *settings, "workers=3") == 0
+    assert run(tmp_path / "whole", *settings) == 0
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
 
 
 @pytest.mark.parametrize("name", find_algorithms())

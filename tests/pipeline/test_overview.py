@@ -12,7 +12,7 @@ from pipeline.options import OptionError, read_options
 from pipeline.overview import failed_cells, overview
 from pipeline.suites import Cell
 from tracking.identity import REPOSITORY
-from tracking.manifest import write_status
+from tracking.manifest import write_manifest, write_status
 from tracking.tables import Table
 
 COSTS = """# measured somewhere
@@ -32,10 +32,18 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def cell(env: str, variant: str, seed: int = 0, algorithm: str | None = None) -> Cell:
+def cell(env: str, variant: str, seed: int = 0, algorithm: str | None = None, device: str = "") -> Cell:
     conf = "atari" if env.startswith("atari_") else env
-    overrides = (f"algorithm={algorithm or variant}", f"env={conf}", f"seed={seed}")
-    return Cell(env, variant, algorithm or variant, seed, overrides, f"results/x/runs/{env}/{variant}/seed-{seed}")
+    overrides = (
+        f"algorithm={algorithm or variant}",
+        f"env={conf}",
+        f"seed={seed}",
+        *[f"device={device}"] * bool(device),
+    )
+    suite = f"x@{device}" if device else "x"
+    return Cell(
+        env, variant, algorithm or variant, seed, overrides, f"results/{suite}/runs/{env}/{variant}/seed-{seed}"
+    )
 
 
 def train(root: Path, run: Cell, steps: int, seconds: float, status: str | None = "finished") -> Path:
@@ -45,6 +53,8 @@ def train(root: Path, run: Cell, steps: int, seconds: float, status: str | None 
     for i in range(1, 11):
         table.append({"env_steps": i * steps // 10, "wall_time": i * seconds / 10})
     table.flush()
+    device = "cuda" if "device=cuda" in run.overrides else "cpu"
+    write_manifest(run_dir, {"config": {"device": device}})
     if status is not None:
         write_status(run_dir, status, None if status == "finished" else "parameters are not finite")
     return run_dir
@@ -95,6 +105,17 @@ def test_a_game_is_forecast_from_games_and_from_nothing_else(root: Path) -> None
     assert cost["atari_pong"].sources == {"pipeline/costs.csv": 1}
     humanoid = forecast([cell("humanoid", "ppo")], 100_000, [], root)
     assert 3600 * humanoid.core_hours == pytest.approx(400 + module.AROUND)  # and MuJoCo from MuJoCo
+
+
+def test_a_run_on_a_gpu_is_forecast_from_those_on_gpus_alone(root: Path) -> None:
+    train(root, cell("hopper", "npg", 0), 100_000, 1000.0)
+    there = cell("hopper", "npg", 1, device="cuda")
+    assert forecast([there], 100_000, [], root).unknown == 1
+    train(root, cell("hopper", "npg", 0, device="cuda"), 100_000, 50.0)
+    module._finished.cache_clear()
+    assert 3600 * forecast([there], 100_000, [], root).core_hours == pytest.approx(50 + module.AROUND)
+    for here in (cell("hopper", "npg", 1), cell("hopper", "npg", 1, device="cpu")):
+        assert 3600 * forecast([here], 100_000, [], root).core_hours == pytest.approx(1000 + module.AROUND)
 
 
 def test_a_run_half_way_takes_half_the_time_unless_it_starts_again(root: Path) -> None:
