@@ -23,10 +23,12 @@ def compose(*overrides: str) -> RunConfig:
     return typed(compose_raw(*overrides))
 
 
+SMALL = (
+    "total_steps=768", "algorithm.batch_size=256", "rollout.warmup_steps=64", "critic.epochs=2",
+    "diagnostics.interval=1", "evaluation.episodes=1", "evaluation.max_steps=50",
+)  # fmt: skip
+
+
 def run(run_dir: Path, *overrides: str) -> int:
     """The exit code of a small run: 256 steps per update unless the overrides say otherwise."""
-    small = (
-        "total_steps=768", "algorithm.batch_size=256", "rollout.warmup_steps=64", "critic.epochs=2",
-        "diagnostics.interval=1", "evaluation.episodes=1", "evaluation.max_steps=50",
-    )  # fmt: skip
-    return train.start(compose_raw(f"run_dir={run_dir}", *small, *overrides))
+    return train.start(compose_raw(f"run_dir={run_dir}", *SMALL, *overrides))

@@ -24,7 +24,7 @@ from benchmarks.kill_stress import start
 from envs.rollout import Collector
 from envs.tasks import check_simulation
 from pipeline.suites import find_algorithms
-from tests.settings import CONF, run
+from tests.settings import CONF, SMALL, run
 from tracking.compare import differences
 from tracking.record import CHECKPOINT, load_run
 
@@ -99,10 +99,10 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, env: str) -> None:
 @pytest.mark.parametrize("task", [("env=hopper",), tuple(f"env={PONG}".split())], ids=["mujoco", "pong"])
 def test_a_run_goes_on_bit_for_bit_in_other_processes(tmp_path: Path, task: tuple[str, ...]) -> None:
     """A SIGKILL takes the processes along; the run goes on with another number of them."""
-    settings = ("algorithm=npg", *task, "total_steps=16384", "evaluation.max_steps=100", "checkpoint.updates=1")
-    command = [sys.executable, "train.py", *settings, f"run_dir={tmp_path / 'parts'}"]
-    with subprocess.Popen([*command, "workers=3"], cwd=CONF.parent, start_new_session=True) as process:
-        while not (tmp_path / "parts" / CHECKPOINT).exists():
+    settings, parts = ("algorithm=npg", *task, "total_steps=1280", "checkpoint.updates=1"), tmp_path / "parts"
+    command = [sys.executable, "train.py", *SMALL, *settings, "workers=3", f"run_dir={parts}"]
+    with subprocess.Popen(command, cwd=CONF.parent, start_new_session=True) as process:
+        while not (parts / CHECKPOINT).exists():
             assert process.poll() is None
             time.sleep(0.01)
         children = psutil.Process(process.pid).children()
@@ -110,11 +110,10 @@ def test_a_run_goes_on_bit_for_bit_in_other_processes(tmp_path: Path, task: tupl
         process.kill()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
-    assert load_run(tmp_path / "parts").status == "killed"
-    assert subprocess.run([*command, "workers=2"], cwd=CONF.parent).returncode == 0
-    command[-1] = f"run_dir={tmp_path / 'whole'}"
-    assert subprocess.run(command, cwd=CONF.parent).returncode == 0
-    assert differences(tmp_path / "whole", tmp_path / "parts") == []
+    assert load_run(parts).status == "killed"
+    assert run(parts, *settings, "workers=2") == 0
+    assert run(tmp_path / "whole", *settings) == 0
+    assert differences(tmp_path / "whole", parts) == []
 
 
 def test_what_is_compared_shows_a_random_state_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
