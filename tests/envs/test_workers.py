@@ -2,6 +2,7 @@
 
 import os
 import signal
+from multiprocessing import get_context
 from typing import Any
 
 import gymnasium as gym
@@ -127,3 +128,13 @@ def test_processes_outlive_signals_to_their_group_and_a_dead_one_is_named() -> N
         envs.step(np.zeros(4, np.int64))
     envs.close()
     assert not any(process.is_alive() for process in envs._processes)
+
+
+def test_processes_that_start_anew_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on systems where forking is not safe."""
+    monkeypatch.setattr(workers, "_CONTEXT", get_context("spawn"))
+    monkeypatch.setattr(workers, "_IS_FORKED", False)
+    one, two = workers.make_in(1, task("cartpole"), 5), workers.make_in(2, task("cartpole"), 5)
+    np.testing.assert_array_equal(one.reset(seed=SEEDS)[0], two.reset(seed=SEEDS)[0])  # type: ignore[arg-type]
+    assert_equal(play(one, 50, 0), play(two, 50, 0))
+    two.close()
