@@ -88,7 +88,8 @@ def _finished(env: str, variant: str, on_gpu: bool, root: Path) -> tuple[Cost, .
         if status is None or status["status"] != "finished" or manifest is None:
             continue
         row = _last_row(run_dir / PROGRESS)
-        if (manifest["config"]["device"] != "cpu") == on_gpu and row is not None and row[1] >= LEAST:
+        device = manifest.get("config", {}).get("device", "cpu")
+        if (device != "cpu") == on_gpu and row is not None and row[1] >= LEAST:
             sizes = {path.name: path.stat().st_size for path in run_dir.iterdir() if path.is_file()}
             tables = sum(size for name, size in sizes.items() if name.endswith(".parquet"))
             costs.append(Cost(row[1] / row[0], tables / row[0], sum(sizes.values()) - tables, ""))
