@@ -330,8 +330,9 @@ def main() -> None:
         breakdowns.append(breakdown(algorithm, ours, median(environments)))
         packages = (ours[0].packages, theirs[0].packages)
 
+    pairs = "pair" if options.repeats == 1 else "pairs"
     caption = (
-        f"Training steps per second on {task.title}: {options.repeats} pairs of runs of {steps:,} steps, in turn, "
+        f"Training steps per second on {task.title}: {options.repeats} {pairs} of runs of {steps:,} steps, in turn, "
         f"{'one thread' if threads == 1 else f'{threads} threads'}, device={device}, {NUM_ENVS} environments, "
         f"{task.batch_size} steps "
         "per update on both sides. Rates are medians; the ratio is ours over the peer's within a pair, median "
