@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracking.files import replacing
+from tracking.tables import read_arrow
 
 FORMAT = 2
 PATH = "results/published/{suite}/cells/{env}/{variant}/seed-{seed}.parquet"
@@ -50,8 +51,7 @@ def write_published(path: Path, header: Mapping[str, Any], curves: pa.Table) -> 
 def read_published(path: Path) -> tuple[dict[str, Any], pa.Table]:
     """Header and curves of a published cell. PublishedError when they are damaged or of another format."""
     try:
-        with path.open("rb") as file:
-            table = pq.read_table(file)
+        table = read_arrow(path)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path) from error
     header = _header(path, table.schema.metadata)

@@ -92,10 +92,11 @@ def _wider(name: str, known: type | None, value: Value) -> type | None:
 def read_arrow(path: Path) -> pa.Table:
     """Read a table as it is, nulls and NaN apart.
 
-    Through one open file: given a path, pyarrow opens it more than once, and a run may replace it in between.
+    Through one open file: given a path, pyarrow opens it more than once, and a run may replace it in between. And in
+    this thread: one of pyarrow's own may still hold the file when the interpreter ends, which then aborts.
     """
     with path.open("rb") as file:
-        return pq.read_table(file)
+        return pq.ParquetFile(file).read(use_threads=False)
 
 
 def read_table(path: Path) -> pd.DataFrame:
