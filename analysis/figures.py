@@ -14,7 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
 from analysis.alignment import AlignmentCurves
 from analysis.cells import values_of
@@ -254,7 +254,8 @@ def _steps_unit(total_steps: int) -> tuple[float, str]:
 def _steps_axis(panel: Axes, total_steps: int, label: str) -> None:
     scale, _ = _steps_unit(total_steps)
     panel.set_xlim(0, max(total_steps, panel.dataLim.x1))  # a run may end a little past its budget
-    panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, total_steps)  # alike in all panels
+    panel.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick <= total_steps]))
     panel.xaxis.set_major_formatter(lambda steps, _: f"{steps / scale:g}")
     panel.set_xlabel(label)
 

@@ -1,9 +1,9 @@
 """One page with all tables, and what is missing."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
-from analysis.cells import STATES
+from analysis.cells import STATES, Cell
 from analysis.groups import Results
 from analysis.style import algorithm_name, environment_name
 from analysis.tables.formats import Table
@@ -24,11 +24,19 @@ def index(results: Results, tables: Sequence[Table]) -> str:
         "",
     ]
     unscored = [cell for group in results.groups for cell in group.cells if not cell.scored]
-    lines += [
-        f"- {environment_name(cell.env)}, {algorithm_name(cell.variant)}, seed {cell.seed}: "
-        f"**{cell.state}**, {' '.join(cell.remark.split())}"
-        for cell in unscored
-    ] or ["Nothing: every planned run finished with a score."]
+    lines += _unscored(unscored) or ["Nothing: every planned run finished with a score."]
     for table in tables:
         lines += ["", f"## {table.title}", "", table.markdown().rstrip()]
     return "\n".join(lines) + "\n"
+
+
+def _unscored(cells: Iterable[Cell]) -> list[str]:
+    """A line for all seeds of an algorithm on an environment that share their state and its reason."""
+    seeds: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for cell in cells:
+        remark = " ".join(cell.remark.split())
+        seeds[environment_name(cell.env), algorithm_name(cell.variant), cell.state, remark].append(str(cell.seed))
+    return [
+        f"- {env}, {algorithm}, seed{'s' if len(which) > 1 else ''} {', '.join(which)}: **{state}**, {remark}"
+        for (env, algorithm, state, remark), which in seeds.items()
+    ]
