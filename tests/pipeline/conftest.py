@@ -1,11 +1,14 @@
 """A small repository with the real pipeline and tracking, and a stand-in for the training script."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background inherit that it is ignored
 
 # Ends as the setting `mode` says and keeps the contract of train.py: lock, identity, status.json last.
 FAKE_TRAIN = """
