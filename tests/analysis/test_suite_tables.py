@@ -126,10 +126,11 @@ def test_failed_missing_killed_and_running_cells_appear_with_their_reason(suite_
     page = index(results, [table])
     assert "- Hopper, TRPO, seed 0: **failed**, FloatingPointError: KL is | not finite" in page
     assert "- Hopper, TRPO, seed 1: **missing**, not started" in page
-    shutil.rmtree(run(suite_dir, "hopper", "trpo", 3))
-    assert "- Hopper, TRPO, seeds 1, 3: **missing**, not started" in index(read(suite_dir), [])
     assert "12 finished, 1 killed, 1 failed, 1 unreadable, 1 missing" in page
     assert r"FloatingPointError: KL is \| not finite |" in table.markdown()
+
+    shutil.rmtree(run(suite_dir, "hopper", "trpo", 3))
+    assert "- Hopper, TRPO, seeds 1, 3: **missing**, not started" in index(read(suite_dir), [])
 
 
 def test_a_locked_run_is_running(suite_dir: Path) -> None:
