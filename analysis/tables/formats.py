@@ -1,4 +1,4 @@
-"""A table in three formats: CSV with every column in full precision, Markdown and LaTeX for reading."""
+"""A table in three formats: CSV with every column and all digits that last, Markdown and LaTeX for reading."""
 
 import csv
 import io
@@ -10,6 +10,9 @@ from typing import Any
 
 Record = Mapping[str, Any]
 """One row of a table's CSV file: strings, numbers, and None for null."""
+
+DIGITS = 12
+"""Significant digits in a CSV file: exp and log of one processor differ from those of another in the last of 16."""
 
 WIDE = 12
 """Columns above which a LaTeX table is set in small type and tightly."""
@@ -66,11 +69,11 @@ class Table:
     words: Sequence[str] = ("Environment", "Algorithm")
 
     def csv(self) -> str:
-        """Every column in full precision; null is an empty field, NaN is ``nan``, infinities are ``inf``."""
+        """Every column, with `DIGITS` digits; null is an empty field, NaN is ``nan``, infinities are ``inf``."""
         file = io.StringIO()
         writer = csv.DictWriter(file, list(self.records[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.records)
+        writer.writerows({name: _rounded(value) for name, value in record.items()} for record in self.records)
         return file.getvalue()
 
     def markdown(self) -> str:
@@ -114,6 +117,10 @@ def latex(text: str) -> str:
     """`text` with LaTeX's special characters and this package's symbols escaped, and minus signs as such."""
     signed = re.sub(r"(?<![\w-])-(?=[\d∞])", "−", text)
     return re.sub("|".join(map(re.escape, LATEX)), lambda match: LATEX[match.group()], signed)
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def _markdown(entry: str) -> str:

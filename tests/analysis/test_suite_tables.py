@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -337,10 +338,19 @@ def test_captions_name_settings_that_runs_have_on_one_task_alone(tmp_path: Path)
         assert table.caption.endswith(" On Hopper with algorithm.rho=5.")
 
 
-def test_csv_keeps_full_precision(suite_dir: Path) -> None:
+def test_csv_keeps_twelve_digits_and_drops_what_differs_between_processors(suite_dir: Path) -> None:
     table = final_scores(read(suite_dir))
     rows = list(csv.DictReader(table.csv().splitlines()))
-    assert [float(row["iqm"]) for row in rows] == [row["iqm"] for row in table.records]
+    values = [row["iqm"] for row in table.records]
+    assert [float(row["iqm"]) for row in rows] == pytest.approx(values, rel=1e-11, abs=0)
+    other = replace(table, records=[dict(row, iqm=math.nextafter(row["iqm"], math.inf)) for row in table.records])
+    assert other.csv() == table.csv()
+
+
+def test_csv_keeps_types_apart() -> None:
+    record = {"null": None, "nan": math.nan, "inf": -math.inf, "whole": 2.0, "count": 3, "flag": True, "word": "x"}
+    table = Table("t", "T", "caption", [record], [], [], "source")
+    assert table.csv().splitlines()[1] == ",nan,-inf,2.0,3,True,x"
 
 
 def test_latex_is_booktabs_and_escaped(suite_dir: Path) -> None:
