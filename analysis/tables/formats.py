@@ -1,4 +1,4 @@
-"""A table in three formats: CSV with every column and all digits that last, Markdown and LaTeX for reading."""
+"""A table in three formats: CSV with every column, Markdown and LaTeX for reading."""
 
 import csv
 import io
@@ -69,7 +69,7 @@ class Table:
     words: Sequence[str] = ("Environment", "Algorithm")
 
     def csv(self) -> str:
-        """Every column, with `DIGITS` digits; null is an empty field, NaN is ``nan``, infinities are ``inf``."""
+        """Every column, floats to `DIGITS` digits; null is an empty field, NaN is ``nan``, infinities are ``inf``."""
         file = io.StringIO()
         writer = csv.DictWriter(file, list(self.records[0]), lineterminator="\n")
         writer.writeheader()
