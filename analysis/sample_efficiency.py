@@ -40,6 +40,20 @@ def first_crossing(curves: Floats, thresholds: Floats, steps: Floats) -> Floats:
     return np.where(crossed.any(axis=-1), first, np.inf)
 
 
+def last_crossing(curve: Floats, goal: float, steps: Floats) -> float:
+    """Steps of the first grid point from which a curve is at or above `goal` for good; ∞ where it ends below.
+
+    Beyond the first crossing where that was a fluctuation.
+
+    Args:
+        curve: (K,); a NaN (no score yet) is neither above nor below.
+        goal: score to reach.
+        steps: grid, (K,).
+    """
+    below = steps[curve < goal].max(initial=-np.inf)
+    return float(first_crossing(np.where(steps > below, curve, np.nan), np.asarray(goal), steps))
+
+
 @dataclass(frozen=True)
 class Resampled:
     """One variant's runs, aggregated over seeds, and the same in every bootstrap resample.

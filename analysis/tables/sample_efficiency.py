@@ -12,6 +12,7 @@ from analysis.sample_efficiency import (
     Gain,
     first_crossing,
     gain_over,
+    last_crossing,
     threshold,
     within_noise_of_random,
 )
@@ -29,6 +30,7 @@ MEASURED = (
     "steps_by_run",
     "crossing",
     "baseline_crossing",
+    "baseline_last_crossing",
     "gain",
     "gain_bound",
     "gain_low",
@@ -62,6 +64,8 @@ def sample_efficiency(results: Results) -> Table:
         "gain lies below the bound 1 − T/N; resamples in which it does not count as -∞ for the lower end "
         f"and as their bound for the upper end. {closing_words(results)}"
     )
+    if touches := _first_touches(records):
+        caption += f" {baseline}'s curve falls below the threshold of {LEVELS[0]} again: {'; '.join(touches)}."
     if undefined:
         caption += f" Undefined: {'; '.join(undefined)}."
     header = ["Environment", "Algorithm"]
@@ -95,9 +99,21 @@ def _record(results: Results, group: Group, level: float) -> dict[str, Any]:
     if not group.runs:
         record["undefined"] = f"{algorithm_name(group.variant)} has no run that finished with a score"
         return record
+    record["baseline_last_crossing"] = last_crossing(baseline.resampled.curve, goal, baseline.resampled.steps)
     gain = gain_over(baseline.resampled, group.resampled, random, results.resampled_random(group.env), level)
     with_interval = min(len(group.runs), len(baseline.runs)) >= MIN_RUNS
     return record | _gain(gain, with_interval and not record["is_baseline"])
+
+
+def _first_touches(records: list[dict[str, Any]]) -> list[str]:
+    """Where the baseline's N at the headline level is a first touch, which it falls back from; from where it stays."""
+    words = []
+    for record in records:
+        first, last = record["baseline_crossing"], record["baseline_last_crossing"]
+        if record["is_baseline"] and record["level"] == LEVELS[0] and first is not None and last > first:
+            stays = f"at or above it for good from {thousands(last)}" if np.isfinite(last) else "it ends below"
+            words.append(f"{environment_name(str(record['env']))}, N = {thousands(first)}, {stays}")
+    return words
 
 
 def _undefined(results: Results, env: str, baseline: Group | None) -> str:

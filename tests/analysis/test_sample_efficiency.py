@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from analysis.curves import Floats
-from analysis.sample_efficiency import Resampled, first_crossing, gain_over, threshold, within_noise_of_random
+from analysis.sample_efficiency import (
+    Resampled,
+    first_crossing,
+    gain_over,
+    last_crossing,
+    threshold,
+    within_noise_of_random,
+)
 from analysis.statistics import iqm, resample_runs, resampled_iqm
 
 STEPS = np.linspace(10_000, 100_000, 10)
@@ -44,6 +51,14 @@ def test_first_crossing_is_at_or_above_and_infinite_when_never() -> None:
     curves = np.array([[np.nan, 1.0, 2.0, 3.0], [0.0, 5.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
     crossings = first_crossing(curves, np.array([2.0, 4.0, 1.0]), np.array([10.0, 20.0, 30.0, 40.0]))
     assert crossings.tolist() == [30.0, 20.0, np.inf]
+
+
+def test_last_crossing_is_where_a_curve_stays() -> None:
+    steps = np.array([10.0, 20.0, 30.0, 40.0])
+    assert last_crossing(np.array([np.nan, 1.0, 2.0, 3.0]), 2.0, steps) == 30.0  # the first is the last
+    assert last_crossing(np.array([np.nan, 3.0, 1.0, 2.0]), 2.0, steps) == 40.0  # a touch at 20
+    assert last_crossing(np.array([np.nan, 3.0, 3.0, 3.0]), 2.0, steps) == 20.0  # no score yet is not below
+    assert last_crossing(np.array([np.nan, 3.0, 3.0, 1.0]), 2.0, steps) == np.inf  # ends below
 
 
 def test_gain_by_hand() -> None:

@@ -172,6 +172,12 @@ def test_a_run_without_an_ended_episode_has_no_score_and_says_so(suite_dir: Path
     assert ",59392,," in next(line for line in lines if line.startswith("hopper,trpo,trpo,0,"))
 
 
+def score_zero_in_evaluation(run_dir: Path) -> None:
+    path = run_dir / "evaluation.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(1, "episode_return", pa.array(np.zeros(60))), path)
+
+
 def test_steps_to_threshold_and_censoring_by_hand(tmp_path: Path) -> None:
     """Scores rise linearly with the step: 1 per 1,000 for the baseline, so that 75 is reached at 75k of 100k."""
     suite_dir = write_suite(tmp_path, ["hopper"], ["adam_pg", "ppo"], seeds=3, total_steps=100_000, batch=1_000)
@@ -180,9 +186,7 @@ def test_steps_to_threshold_and_censoring_by_hand(tmp_path: Path) -> None:
     for (variant, seed), slope in slopes.items():
         run_dir = run(suite_dir, "hopper", variant, seed)
         rewrite(run_dir, "episode_return", lambda values, slope=slope: [slope * (i + 1) for i in range(len(values))])
-        path = run_dir / "evaluation.parquet"
-        table = pq.read_table(path)
-        pq.write_table(table.set_column(1, "episode_return", pa.array(np.zeros(60))), path)
+        score_zero_in_evaluation(run_dir)
     table = sample_efficiency(read(suite_dir))
     row = record(table, variant="ppo", level=0.75)
     assert (row["random"], row["baseline_final"], row["threshold"]) == (0, 100, 75)
@@ -190,6 +194,8 @@ def test_steps_to_threshold_and_censoring_by_hand(tmp_path: Path) -> None:
     assert (row["reached"], row["runs_finished"]) == (2, 3)
     assert row["steps_mean_restricted_to_T"] == 60_000
     assert (row["crossing"], row["baseline_crossing"]) == (50_000, 80_000)  # mean slope 1.5 for three runs
+    assert row["baseline_last_crossing"] == 80_000
+    assert "falls below the threshold" not in table.caption
     assert row["gain"] == 1 - 50 / 80
     assert row["gain_bound"] is None
     assert 0 < row["gain_censored_share"] < 0.2  # 1 of 27 resamples draws the slow run three times
@@ -198,6 +204,22 @@ def test_steps_to_threshold_and_censoring_by_hand(tmp_path: Path) -> None:
     shown = table.rows[1]
     assert shown[2:4] == ["2/3", "≥60k"]
     assert table.rows[0][4] == "0 (baseline)"
+
+
+def test_baseline_that_falls_back_from_its_threshold_is_named(tmp_path: Path) -> None:
+    """The baseline has 75 at 80k of 100k, 0 at 90k, and 100 at the end: N is a first touch."""
+    suite_dir = write_suite(tmp_path, ["hopper"], ["adam_pg", "ppo"], seeds=3, total_steps=100_000, batch=1_000)
+    for seed in range(3):
+        run_dir = run(suite_dir, "hopper", "adam_pg", seed)
+        rewrite(run_dir, "episode_return", lambda values: [0 if i == 89 else i + 1 for i in range(len(values))])
+        score_zero_in_evaluation(run_dir)
+    table = sample_efficiency(read(suite_dir))
+    row = record(table, variant="adam_pg", level=0.75)
+    assert (row["baseline_crossing"], row["baseline_last_crossing"]) == (80_000, 100_000)
+    words = (
+        "Adam-PG's curve falls below the threshold of 0.75 again: Hopper, N = 80k, at or above it for good from 100k."
+    )
+    assert words in table.caption
 
 
 def test_gain_is_undefined_by_name(suite_dir: Path) -> None:
