@@ -94,7 +94,8 @@ def test_the_curve_holds_the_alignment_error_that_is_measured_between_snapshots(
     row = measured(problem)
     [point] = [point for point in curve(problem) if point["rho"] == row["alignment_rho"]]
     assert point["alignment_error"] == pytest.approx(row["alignment_error"], abs=1e-9)
-    assert (point["damping"], point["rho_own"]) == (row["alignment_damping"], row["rho_own"])
+    assert point["damping"] == pytest.approx(row["alignment_damping"], rel=1e-13)
+    assert point["rho_own"] == pytest.approx(row["rho_own"], rel=1e-13)
 
 
 def test_snapshots_are_solved_more_closely_than_the_alignment_error_between_them() -> None:
