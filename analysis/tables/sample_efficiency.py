@@ -111,7 +111,7 @@ def _first_touches(records: list[dict[str, Any]]) -> list[str]:
     for record in records:
         first, last = record["baseline_crossing"], record["baseline_last_crossing"]
         if record["is_baseline"] and record["level"] == LEVELS[0] and first is not None and last > first:
-            stays = f"at or above it for good from {thousands(last)}" if np.isfinite(last) else "it ends below"
+            stays = f"at or above it for good from {thousands(last)}"
             words.append(f"{environment_name(str(record['env']))}, N = {thousands(first)}, {stays}")
     return words
 
