@@ -22,7 +22,7 @@ quick: setup ## train the suite `quick` (minutes), then tables and figures in re
 	@echo && cat results/quick/tables/final_scores.md
 
 test: setup lint ## linters, types and all tests
-	$(BIN)/python -m pytest --numprocesses $(CORES) --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(CORES) --dist worksteal --durations 30
 
 lint: setup ## ruff, mypy and snakefmt
 	$(BIN)/ruff check .

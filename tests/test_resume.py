@@ -59,7 +59,7 @@ def test_every_algorithm_goes_on_bit_for_bit(tmp_path: Path, name: str, task: tu
     check_resumed(tmp_path, f"algorithm={name}", *task)
 
 
-@pytest.mark.parametrize("env", TASKS)
+@pytest.mark.parametrize("env", sorted({*TASKS} - {"inverted_double_pendulum", PONG}))  # those are above
 def test_every_task_goes_on_bit_for_bit(tmp_path: Path, env: str) -> None:
     check_resumed(tmp_path, "algorithm=trpo", *f"env={env}".split())
 
