@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,15 @@ import pytest
 import torch
 
 from algorithms.critic_adam import AdamCritic
-from benchmarks.kill_stress import start
 from envs.rollout import Collector
 from envs.tasks import check_simulation
 from pipeline.suites import find_algorithms
-from tests.settings import CONF, SMALL, run
+from tests.settings import CONF, PONG, SMALL, run
 from tracking.compare import differences
 from tracking.record import CHECKPOINT, load_run
 
-PONG = (
-    "atari env.game=pong network.convolutions=[[4,8,8]] network.hidden=[16] network.states_per_pass=100 "
-    "diagnostics.geometry_states=32 diagnostics.max_iterations=10 rollout.num_envs=4"
-)
-TASKS = [*sorted({path.stem for path in (CONF / "env").glob("*.yaml")} - {"atari", "gym"}), PONG]
+ENVS = sorted({path.stem for path in (CONF / "env").glob("*.yaml")} - {"atari", "gym"})
+TASKS: dict[str, tuple[str, ...]] = {env: (f"env={env}",) for env in ENVS} | {"pong": PONG}
 CARTPOLE = ("env=gym", "env.id=CartPole-v1")
 LONG = ("total_steps=1280", "diagnostics.trace_samples=1", "diagnostics.snapshots=2")
 
@@ -50,18 +47,16 @@ def check_resumed(tmp_path: Path, *settings: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "task",
-    [("env=inverted_double_pendulum",), CARTPOLE, f"env={PONG}".split()],
-    ids=["mujoco", "cartpole", "pong"],
+    "task", [TASKS["inverted_double_pendulum"], CARTPOLE, PONG], ids=["mujoco", "cartpole", "pong"]
 )
 @pytest.mark.parametrize("name", find_algorithms())
 def test_every_algorithm_goes_on_bit_for_bit(tmp_path: Path, name: str, task: tuple[str, ...]) -> None:
     check_resumed(tmp_path, f"algorithm={name}", *task)
 
 
-@pytest.mark.parametrize("env", sorted({*TASKS} - {"inverted_double_pendulum", PONG}))  # those are above
+@pytest.mark.parametrize("env", sorted(TASKS.keys() - {"inverted_double_pendulum", "pong"}))  # those are above
 def test_every_task_goes_on_bit_for_bit(tmp_path: Path, env: str) -> None:
-    check_resumed(tmp_path, "algorithm=trpo", *f"env={env}".split())
+    check_resumed(tmp_path, "algorithm=trpo", *TASKS[env])
 
 
 @pytest.mark.parametrize(
@@ -79,41 +74,49 @@ def test_other_settings_go_on_bit_for_bit(tmp_path: Path, settings: tuple[str, .
     check_resumed(tmp_path, "env=hopper", *settings)
 
 
-@pytest.mark.parametrize("env", TASKS)
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, env: str) -> None:
-    """SIGKILL somewhere after the first checkpoint, every task with one of the algorithms."""
-    names = find_algorithms()
-    name, whole, parts = names[TASKS.index(env) % len(names)], tmp_path / "whole", tmp_path / "parts"
-    process = start(name, env, 16384, parts)
-    while not (parts / CHECKPOINT).exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    time.sleep(random.Random(env).uniform(0, 0.3))
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert load_run(parts).status == "killed"
-    assert [start(name, env, 16384, run_dir).wait() for run_dir in (whole, parts)] == [0, 0]
-    assert differences(whole, parts) == []
+@contextmanager
+def killed(run_dir: Path, *settings: str) -> Iterator[list[psutil.Process]]:
+    """A run in a process of its own, from the first of its checkpoints on, which come after every update.
 
-
-@pytest.mark.parametrize("task", [("env=hopper",), tuple(f"env={PONG}".split())], ids=["mujoco", "pong"])
-def test_a_run_goes_on_bit_for_bit_in_other_processes(tmp_path: Path, task: tuple[str, ...]) -> None:
-    """A SIGKILL takes the processes along; the run goes on with another number of them."""
-    settings, parts = ("algorithm=npg", *task, "total_steps=1280", "checkpoint.updates=1"), tmp_path / "parts"
-    command = [sys.executable, "train.py", *SMALL, *settings, "workers=3", f"run_dir={parts}"]
+    SIGKILL is its end, and with it that of the processes it started, which are given.
+    """
+    command = [sys.executable, "train.py", *SMALL, *settings, "checkpoint.updates=1", f"run_dir={run_dir}"]
     with subprocess.Popen(command, cwd=CONF.parent, start_new_session=True) as process:
-        while not (parts / CHECKPOINT).exists():
+        while not (run_dir / CHECKPOINT).exists():
             assert process.poll() is None
             time.sleep(0.01)
         children = psutil.Process(process.pid).children()
-        assert len(children) == 3
+        yield children
         process.kill()
+    assert process.returncode == -signal.SIGKILL
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
-    assert load_run(parts).status == "killed"
-    assert run(parts, *settings, "workers=2") == 0
+    assert load_run(run_dir).status == "killed"
+
+
+@pytest.mark.parametrize("env", TASKS)
+def test_a_killed_run_goes_on_bit_for_bit_in_another_process(tmp_path: Path, env: str) -> None:
+    """Killed anywhere in one of the updates after the first, every task with one of the algorithms."""
+    names = find_algorithms()
+    steps = 1280 if env == "pong" else 2560  # the run is to last longer than it is waited for, also where it is fast
+    settings = (f"algorithm={names[list(TASKS).index(env) % len(names)]}", *TASKS[env], f"total_steps={steps}")
+    with killed(tmp_path / "parts", *settings):
+        time.sleep(random.Random(env).uniform(0, 0.3))
+    assert run(tmp_path / "parts", *settings) == 0
     assert run(tmp_path / "whole", *settings) == 0
-    assert differences(tmp_path / "whole", parts) == []
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
+
+
+@pytest.mark.parametrize("task", [TASKS["hopper"], PONG], ids=["mujoco", "pong"])
+def test_a_killed_run_takes_its_processes_along_and_goes_on_with_another_number(
+    tmp_path: Path, task: tuple[str, ...]
+) -> None:
+    settings = ("algorithm=npg", *task, "rollout.num_envs=4", "total_steps=1280")
+    with killed(tmp_path / "parts", *settings, "workers=3") as children:
+        assert len(children) == 3
+    assert run(tmp_path / "parts", *settings, "workers=2") == 0
+    assert run(tmp_path / "whole", *settings) == 0
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
 
 
 def test_what_is_compared_shows_a_random_state_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -113,21 +114,24 @@ def source_files(sources: Iterable[str], root: Path = REPOSITORY) -> set[str]:
         if file in found:
             continue
         found.add(file)
-        tree = ast.parse((root / file).read_text(encoding="utf-8"), filename=file)
-        for module in _imported_modules(tree, Path(file).parent.parts):
+        for module in _imported_modules((root / file).read_text(encoding="utf-8"), file):
             waiting.extend(_files_of(module, root))
     return found
 
 
-def _imported_modules(tree: ast.Module, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Dotted names that a module of `package` may load; `from x import y` may load x.y as well as x."""
-    for node in ast.walk(tree):
+@cache  # by the text: a process may identify many cells of the same code
+def _imported_modules(source: str, file: str) -> list[tuple[str, ...]]:
+    """Dotted names that the module `file` may load; `from x import y` may load x.y as well as x."""
+    modules: list[tuple[str, ...]] = []
+    package = Path(file).parent.parts
+    for node in ast.walk(ast.parse(source, filename=file)):
         if isinstance(node, ast.Import):
-            yield from (tuple(alias.name.split(".")) for alias in node.names)
+            modules += [tuple(alias.name.split(".")) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
             base = above + tuple(node.module.split(".") if node.module else ())
-            yield from ((*base, alias.name) for alias in node.names)
+            modules += [(*base, alias.name) for alias in node.names]
+    return modules
 
 
 def _files_of(module: tuple[str, ...], root: Path) -> Iterator[str]:
@@ -139,6 +143,7 @@ def _files_of(module: tuple[str, ...], root: Path) -> Iterator[str]:
         yield from (file for file in (f"{name}/__init__.py", f"{name}.py") if (root / file).is_file())
 
 
+@cache
 def code_hash(source: str, filename: str = "<code>") -> str:
     """Hash what a source does: comments, docstrings, formatting and the version of Python change nothing."""
     return _sha256(json.dumps(_canonical(ast.parse(source, filename=filename))))
