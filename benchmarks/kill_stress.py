@@ -26,24 +26,24 @@ from tracking.identity import REPOSITORY
 SETTINGS = ("evaluation.episodes=2", "evaluation.max_steps=100", "diagnostics.interval=4", "diagnostics.snapshots=2")
 
 
-def start(algorithm: str, env: str, steps: int, run_dir: Path) -> subprocess.Popen[bytes]:
-    """Start a run that saves after every update, or go on with it; its output goes to a file beside its directory.
-
-    `env` is what follows `env=` on the command line: `hopper`, `atari env.game=pong`.
-    """
-    settings = (f"algorithm={algorithm}", *f"env={env}".split(), f"total_steps={steps}", *SETTINGS)
+def start(run_dir: Path, *settings: str) -> subprocess.Popen[bytes]:
+    """Start a run that saves after every update, or go on with it; its output goes to a file beside its directory."""
     command = [sys.executable, "train.py", *settings, "checkpoint.updates=1", f"run_dir={run_dir}"]
     with run_dir.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
 
 
 def stress(algorithm: str, env: str, kills: int, steps: int, seed: int, directory: Path) -> tuple[int, list[str]]:
-    """Kill runs of one kind `kills` times in all, and let each end; returns how many there were, and `differences`."""
+    """Kill runs of one kind `kills` times in all, and let each end; returns how many there were, and `differences`.
+
+    `env` is what follows `env=` on the command line: `hopper`, `atari env.game=pong`.
+    """
+    settings = (f"algorithm={algorithm}", *f"env={env}".split(), f"total_steps={steps}", *SETTINGS)
     rng = random.Random(f"{seed} {algorithm} {env}")
     directory.mkdir(parents=True)
     whole = directory / "whole"
     began = time.monotonic()
-    if start(algorithm, env, steps, whole).wait() != 0:
+    if start(whole, *settings).wait() != 0:
         return 0, [f"the undisturbed run failed: {whole}.log"]
     duration, killed, runs = time.monotonic() - began, 0, 0
     while killed < kills:
@@ -51,7 +51,7 @@ def stress(algorithm: str, env: str, kills: int, steps: int, seed: int, director
         parts = directory / f"parts-{runs}"
         code: int | None = None
         while code is None:
-            process = start(algorithm, env, steps, parts)
+            process = start(parts, *settings)
             try:
                 code = process.wait(rng.uniform(0, duration) if killed < kills else None)
             except subprocess.TimeoutExpired:

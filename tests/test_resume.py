@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from algorithms.critic_adam import AdamCritic
+from benchmarks.kill_stress import start
 from envs.rollout import Collector
 from envs.tasks import check_simulation
 from pipeline.suites import find_algorithms
@@ -80,8 +81,7 @@ def killed(run_dir: Path, *settings: str) -> Iterator[list[psutil.Process]]:
 
     SIGKILL is its end, and with it that of the processes it started, which are given.
     """
-    command = [sys.executable, "train.py", *SMALL, *settings, "checkpoint.updates=1", f"run_dir={run_dir}"]
-    with subprocess.Popen(command, cwd=CONF.parent, start_new_session=True) as process:
+    with start(run_dir, *SMALL, *settings) as process:
         while not (run_dir / CHECKPOINT).exists():
             assert process.poll() is None
             time.sleep(0.01)

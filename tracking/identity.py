@@ -120,7 +120,7 @@ def source_files(sources: Iterable[str], root: Path = REPOSITORY) -> set[str]:
 
 
 @cache  # by the text: a process may identify many cells of the same code
-def _imported_modules(source: str, file: str) -> list[tuple[str, ...]]:
+def _imported_modules(source: str, file: str) -> tuple[tuple[str, ...], ...]:
     """Dotted names that the module `file` may load; `from x import y` may load x.y as well as x."""
     modules: list[tuple[str, ...]] = []
     package = Path(file).parent.parts
@@ -131,7 +131,7 @@ def _imported_modules(source: str, file: str) -> list[tuple[str, ...]]:
             above = package[: len(package) - node.level + 1] if node.level else ()
             base = above + tuple(node.module.split(".") if node.module else ())
             modules += [(*base, alias.name) for alias in node.names]
-    return modules
+    return tuple(modules)
 
 
 def _files_of(module: tuple[str, ...], root: Path) -> Iterator[str]:
