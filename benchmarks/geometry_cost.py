@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from algorithms.policy import Policy, distribution_for
 from algorithms.surrogate import Surrogate
 from analysis.provenance import benchmark
 from analysis.tables.formats import Table, number
-from benchmarks.runs import RunFailed, machine, progress_of, train
+from benchmarks.runs import RunFailed, machine, progress_of, spread, train
 from pipeline.suites import find_algorithms
 from settings import RunConfig, typed
 from tracking.identity import REPOSITORY
@@ -73,11 +73,6 @@ def relative(times: dict[str, list[float]], unit: str) -> dict[str, list[str]]:
         name: [number(statistics.median(values)), spread([a / b for a, b in zip(values, times[unit], strict=True)])]
         for name, values in times.items()
     }
-
-
-def spread(ratios: Sequence[float]) -> str:
-    """Median [min, max]."""
-    return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
 
 
 def fishers(batch_size: int, repeats: int) -> list[list[str]]:

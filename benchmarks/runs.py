@@ -1,10 +1,15 @@
-"""What the benchmarks share: one real run of train.py, and the machine it runs on."""
+"""What the benchmarks share: one real run of train.py and what it cost, and the machine it runs on."""
 
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
+from typing import TypeVar
 
 import pandas as pd
 
@@ -13,8 +18,24 @@ from tracking.identity import REPOSITORY
 from tracking.manifest import cpu_model
 from tracking.record import load_run
 
+T = TypeVar("T")
+
 IDLE = 0.5
 """1-minute load average up to which a machine counts as idle."""
+PHASES = {
+    "Rollout": "rollout_time",
+    "Policy": "update_time",
+    "Critic": "critic_time",
+    "Diagnostics": "diagnostics_time",
+}
+"""Of an update, and the column of progress.parquet that has the seconds of each."""
+SKIPPED = 3
+"""First updates of a short run that do not count."""
+UNMEASURED = (
+    "evaluation.episodes=0", "diagnostics.interval=1000000", "diagnostics.trace_interval=1000000",
+    "diagnostics.geometry_states=16", "diagnostics.max_iterations=1",
+)  # fmt: skip
+"""Settings of a short run, of whose diagnostics only what every update has should weigh."""
 
 
 class RunFailed(RuntimeError):
@@ -42,6 +63,35 @@ def progress_of(run_dir: Path) -> pd.DataFrame:
     progress = load_run(run_dir).progress
     assert progress is not None
     return progress
+
+
+def steps_per_second(progress: pd.DataFrame) -> float:
+    """Of the updates that count. Raises ValueError where there is none."""
+    if len(progress) <= SKIPPED:
+        raise ValueError(f"--steps: must make more than {SKIPPED} updates, not {len(progress)}")
+    counted = progress.iloc[SKIPPED:]
+    steps = progress["env_steps"].iloc[-1] - progress["env_steps"].iloc[SKIPPED - 1]
+    return float(steps / counted[list(PHASES.values())].sum().sum())
+
+
+def alone(function: Callable[..., T], *arguments: object) -> T:
+    """function(*arguments) in a process of its own, so that what its children used is what one run did."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def peak_memory() -> float:
+    """Largest resident set of any child that has ended, GB (10^9 bytes).
+
+    Of a run that is train.py's: it loads more than its parents, whose own size counts for their children too.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e9
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median and range: ``1.52 [1.47, 1.60]``."""
+    return f"{median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
 def last_line(text: str) -> str:

@@ -21,16 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository i
 
 from analysis.provenance import benchmark
 from analysis.tables.formats import Table, number, percent
-from benchmarks.runs import RunFailed, machine, progress_of, train
-from benchmarks.throughput import PHASES
-
-SKIPPED = 3
-"""First updates that do not count."""
-SETTINGS = (
-    "evaluation.episodes=0", "diagnostics.interval=1000000", "diagnostics.trace_interval=1000000",
-    "diagnostics.geometry_states=16", "diagnostics.max_iterations=1",
-)  # fmt: skip
-"""Of the diagnostics only what every update has: the others would weigh too much in runs this short."""
+from benchmarks.runs import PHASES, SKIPPED, UNMEASURED, RunFailed, machine, progress_of, steps_per_second, train
 
 
 def side_by_side(runs: int, settings: Sequence[str]) -> list[pd.DataFrame]:
@@ -39,7 +30,7 @@ def side_by_side(runs: int, settings: Sequence[str]) -> list[pd.DataFrame]:
 
         def progress(seed: int) -> pd.DataFrame:
             run_dir = Path(directory) / str(seed)
-            train(run_dir, [*settings, *SETTINGS, f"seed={seed}"])
+            train(run_dir, [*settings, *UNMEASURED, f"seed={seed}"])
             return progress_of(run_dir)
 
         return list(pool.map(progress, range(runs)))
@@ -49,9 +40,8 @@ def row(progress: Sequence[pd.DataFrame]) -> list[str]:
     """One line of the table, from all runs that were side by side."""
     rates, shares = [], []
     for updates in progress:
-        counted = updates.iloc[SKIPPED:]
-        seconds = counted[list(PHASES.values())].sum()
-        rates.append(float(updates["env_steps"].diff().iloc[SKIPPED:].sum() / seconds.sum()))
+        seconds = updates[list(PHASES.values())].iloc[SKIPPED:].sum()
+        rates.append(steps_per_second(updates))
         shares.append(seconds / seconds.sum())
     columns = (percent(median(float(share[column]) for share in shares)) for column in PHASES.values())
     return [str(len(progress)), number(median(rates)), number(sum(rates)), *columns]
@@ -77,8 +67,6 @@ def main() -> None:
     settings.append(f"total_steps={options.steps}")
     for runs in options.runs:
         progress = side_by_side(runs, settings)
-        if min(map(len, progress)) <= SKIPPED:
-            raise ValueError(f"--steps {options.steps}: must be more than {SKIPPED} updates")
         lines.append(row(progress))
         print(f"{runs} side by side: {lines[-1][2]} steps/s together", file=sys.stderr)
     caption = (

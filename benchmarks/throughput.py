@@ -10,19 +10,16 @@ import argparse
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,24 +31,28 @@ from hydra import compose, initialize_config_dir
 
 from analysis.provenance import benchmark
 from analysis.tables.formats import Table, number, percent
-from benchmarks.runs import RunFailed, chosen, last_line, machine, progress_of, train
+from benchmarks.runs import (
+    PHASES,
+    RunFailed,
+    alone,
+    chosen,
+    last_line,
+    machine,
+    peak_memory,
+    progress_of,
+    spread,
+    train,
+)
 from envs.tasks import make, random_actions, to_action_space
+from pipeline.run_cell import process_environment
 from settings import typed
 from tracking.identity import REPOSITORY
 from tracking.manifest import read_manifest
-
-T = TypeVar("T")
 
 NUM_ENVS = 16
 TRACE_INTERVAL = 5
 """Updates between two Fisher traces in these runs, whose first few updates thus show what every measurement takes."""
 ENVIRONMENT_SECONDS = 10.0
-PHASES = {
-    "Rollout": "rollout_time",
-    "Policy": "update_time",
-    "Critic": "critic_time",
-    "Diagnostics": "diagnostics_time",
-}
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,6 @@ class OurTiming(Timing):
     peak_memory: float
 
 
-def alone(function: Callable[..., T], *arguments: object) -> T:
-    """function(*arguments) in a process of its own, so that the peak memory of its children is that of one run."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
 def time_ours(task: Task, algorithm: str, overrides: Sequence[str], steps: int, seed: int) -> OurTiming:
     """A real run; to be called `alone`."""
     settings = [
@@ -194,14 +189,12 @@ def time_ours(task: Task, algorithm: str, overrides: Sequence[str], steps: int, 
     assert manifest is not None
     critic: dict[str, Any] = manifest["config"]["critic"]
     seconds = seconds_per_update(progress, task)
-    # Of train.py: it loads more than its parents, whose own size counts for their children too.
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return OurTiming(
         task.batch_size / sum(seconds.values()),
         critic["epochs"] * math.ceil(task.batch_size / critic["minibatch_size"]),
         manifest["packages"],
         {phase: spent / sum(seconds.values()) for phase, spent in seconds.items()},
-        peak / 1e9,
+        peak_memory(),
     )
 
 
@@ -253,18 +246,13 @@ def time_peer(python: Path, task: str, name: str, threads: int, device: str, ste
         "--seed": seed,
     }
     options = [text for option, value in arguments.items() for text in (option, str(value))]
-    one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}  # beside torch's, as ours
     command = [str(python.absolute()), str(Path(__file__).resolve().with_name("peer.py")), name, *options]
+    environment = process_environment()  # as ours
     with tempfile.TemporaryDirectory() as directory:  # where MuJoCo leaves a file of warnings
-        done = subprocess.run(command, cwd=directory, env={**os.environ, **one_thread}, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RunFailed(f"{name} of {python}: {last_line(done.stderr) or f'exit code {done.returncode}'}")
     return Timing(**json.loads(last_line(done.stdout)))
-
-
-def spread(values: Sequence[float]) -> str:
-    """Median and range: ``1.52 [1.47, 1.60]``."""
-    return f"{median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
 def row(algorithm: str, peer: str, ours: Sequence[Timing], theirs: Sequence[Timing]) -> list[str]:

@@ -41,12 +41,26 @@ FINISHED, FAILED, REFUSED, OTHER_IDENTITY, LOCKED, SHORTAGE = range(6)  # exit c
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",  # the last words of a killed run reach the log
-}
+_ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+TUNABLES = "GLIBC_TUNABLES"
+_ALLOCATOR = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in {
+        "mmap_max": 0,  # large tensors from the heap, too, ...
+        "trim_threshold": 2**40,  # ... which is never given back, ...
+        "hugetlb": 1,  # ... in huge pages where the kernel has them on request
+    }.items()
+)
+
+
+def process_environment() -> dict[str, str]:
+    """Environment variables of a training process: as here, but for one thread and an allocator that keeps memory.
+
+    A pass of a network over images frees hundreds of megabytes, which glibc by default returns to the kernel at once,
+    to get them back page by page, filled with zeros, in the next (benchmarks/allocator.py has what that costs). No bit
+    of a run depends on it. A `GLIBC_TUNABLES` that is set is left as it is; other C libraries know none.
+    """
+    return {TUNABLES: _ALLOCATOR, **os.environ, **_ONE_THREAD}
 
 
 class Stop:
@@ -133,7 +147,7 @@ def _supervise(command: Sequence[str], log: int, stop: Stop) -> int:
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, **_ENVIRONMENT},
+        env=process_environment() | {"PYTHONUNBUFFERED": "1"},  # the last words of a killed run reach the log
         start_new_session=True,
         preexec_fn=_die_with_parent(),
     )

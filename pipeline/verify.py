@@ -10,7 +10,6 @@ with ten. It catches what is badly wrong, no more.
 """
 
 import argparse
-import os
 import random
 import shutil
 import subprocess
@@ -27,6 +26,7 @@ from analysis.curves import GRID, Floats
 from analysis.provenance import benchmark
 from pipeline.fingerprint import fingerprint
 from pipeline.reuse import published_path
+from pipeline.run_cell import process_environment
 from pipeline.suites import Cell, Suite, SuiteError, load_suite
 from tracking.identity import PACKAGES, REPOSITORY
 from tracking.manifest import read_manifest
@@ -134,8 +134,7 @@ def train_part(cell: Cell, run_dir: Path, stop_after: int | None, root: Path) ->
     """Train a cell on one thread, from its first step to `stop_after`, or to the end; returns the last line it said."""
     command = [sys.executable, "train.py", *cell.overrides, f"run_dir={run_dir}"]
     command += [f"stop_after={stop_after}"] if stop_after is not None else []
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    done = subprocess.run(command, cwd=root, env={**os.environ, **threads}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root, env=process_environment(), capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {done.returncode}")
 

@@ -46,7 +46,7 @@ def test_runs_side_by_side_are_real_ones_with_seeds_of_their_own() -> None:
         (["--runs", "2", "0"], "--runs 0: must be at least 1"),
         (
             ["--runs", "1", "--steps", "6144", "--algorithm", "npg", "--env", "hopper"],
-            "--steps 6144: must be more than 3",
+            "--steps: must make more than 3 updates, not 3",
         ),
     ],
 )

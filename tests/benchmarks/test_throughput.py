@@ -1,5 +1,3 @@
-import resource
-import subprocess
 import sys
 from itertools import count
 from pathlib import Path
@@ -18,7 +16,6 @@ from benchmarks.throughput import (
     OurTiming,
     Task,
     Timing,
-    alone,
     breakdown,
     environment_rate,
     peer_of,
@@ -39,12 +36,6 @@ def progress_of_run(updates: int, interval: int) -> pd.DataFrame:
         {"rollout_time": 2.0, "update_time": 3.0, "critic_time": [4.0, 6.0] * (updates // 2)}
         | {"diagnostics_time": diagnostics}
     )
-
-
-def children_peak(megabytes: int) -> float:
-    """Peak memory in MB of the children of a process with a single one, which takes that much."""
-    subprocess.run([sys.executable, "-c", f"b'x' * {megabytes}_000_000"], check=True)
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1e6 if sys.platform == "darwin" else 976.6)
 
 
 def test_the_ratio_is_taken_within_each_pair() -> None:
@@ -83,12 +74,6 @@ def test_the_second_table_has_medians_and_our_share_of_the_environments_rate() -
     assert breakdown("ppo", ours, environments=1000.0) == [
         "ppo", "4.00", "50.0 %", "40.0 %", "8.0 %", "2.0 %", "25.0 %", "0.500"
     ]  # fmt: skip
-
-
-def test_the_memory_of_a_run_is_not_that_of_the_one_before() -> None:
-    large, small = alone(children_peak, 800), alone(children_peak, 1)
-    assert 800 < large < 850
-    assert small < 800
 
 
 def test_the_environments_rate_counts_the_steps_of_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from pipeline.run_cell import process_environment
 from tracking.lock import acquire
 
 DEADLINE = 20.0  # s, for what should take one
@@ -83,6 +85,22 @@ def test_a_finished_run_is_a_finished_cell_on_one_thread(cell: Cell) -> None:
     assert cell.run() == (0, "")
     assert cell.status["status"] == "finished"
     assert "threads 1 1" in cell.log
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries know no such settings")
+@pytest.mark.parametrize(("own", "kept"), [(None, True), ("", False), ("glibc.malloc.tcache_count=7", False)])
+def test_memory_is_kept_unless_the_allocator_has_settings_already(
+    monkeypatch: pytest.MonkeyPatch, own: str | None, kept: bool
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if own is not None:
+        monkeypatch.setenv("GLIBC_TUNABLES", own)
+    passes, megabytes = 20, 64
+    script = f"import resource\nfor _ in range({passes}):\n    b'x' * {megabytes * 2**20}\n"
+    script += "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize())"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=process_environment(), capture_output=True, text=True, check=True)
+    assert (int(done.stdout) < 2 * megabytes * 2**20) is kept  # fetched from the kernel once, or anew in every pass
 
 
 def test_the_log_is_appended_to(cell: Cell) -> None:
