@@ -47,9 +47,10 @@ class Cost:
 
 def cost(run_dir: Path, settings: Sequence[str], tuned: bool) -> Cost:
     """Of a real run, with the settings of a cell or those of the C library; to be called `alone`."""
-    os.environ[TUNABLES] = ""
     if tuned:
-        del os.environ[TUNABLES]  # for the wrapper to set
+        os.environ.pop(TUNABLES, None)  # for the wrapper to set
+    else:
+        os.environ[TUNABLES] = ""
     train(run_dir, settings)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Cost(steps_per_second(progress_of(run_dir)), used.ru_stime / (used.ru_stime + used.ru_utime), peak_memory())
