@@ -41,6 +41,8 @@ LINE = 0.17
 """Height of a line of the legend, inches."""
 FEW_POINTS = 4
 """Up to this many points a line also has markers, so that a tiny budget shows at all."""
+DECADES = 6
+"""Of a logarithmic axis at most: a run whose policy has collapsed to one action has a trace and a KL near 0."""
 
 
 def save_figure(figure: Figure, path: Path, source: str) -> None:
@@ -147,8 +149,7 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
         kl.set_ylim(min(bottom, delta_ref / 1.5), max(top, delta_ref * 1.5))
         kl.axhline(delta_ref, color=GREY, linewidth=0.9, linestyle=LONG_DASHES, zorder=2.5)
         kl.annotate(r"$\delta$", (1.015, delta_ref), xycoords=kl.get_yaxis_transform(), va="center", color=GREY)
-        _log_ticks(trace)
-        _log_ticks(kl)
+        cut = [_log_axis(trace), _log_axis(kl, delta_ref)]
         alignment.set_title(r"Manifold alignment error $e$")
         rho = _values("diagnostics.rho", groups)
         alignment.set_ylabel(rf"$e$ at $\rho = {rho}$" if rho else "$e$")
@@ -159,6 +160,8 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
         handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=LONG_DASHES, label=label))
         notes = [_note(groups, unfinished="not drawn"), source(groups)]
         unsolved = [algorithm_name(group.variant) for group in groups if group.unsolved]
+        if any(cut):
+            notes.insert(0, f"what lies more than {DECADES} decades below the highest value of a panel is cut off")
         if unsolved:
             notes.insert(0, f"$e$ of {', '.join(unsolved)}: not every natural gradient is solved to the tolerance")
         _legend_and_note(figure, handles, notes, environment_name(groups[0].env))
@@ -260,15 +263,25 @@ def _steps_axis(panel: Axes, total_steps: int, label: str) -> None:
     panel.set_xlabel(label)
 
 
-def _log_ticks(panel: Axes) -> None:
-    """Plain numbers at 1, 2, 5 within a decade or two, powers of ten beyond."""
+def _log_axis(panel: Axes, *inside: float) -> bool:
+    """Plain numbers at 1, 2, 5 within a decade or two, powers of ten beyond; True where the bottom is cut off.
+
+    That is where data lie more than `DECADES` below the highest. The values `inside` stay inside.
+    """
     low, high = panel.get_ylim()
+    highest = max([float(panel.dataLim.y1), *inside])
+    lowest = min([highest / 10**DECADES, *(value / 1.5 for value in inside)])
+    cut = bool(panel.dataLim.minposy < lowest)
+    if cut:
+        low, high = lowest, highest * 1.5
+        panel.set_ylim(low, high)
     few_decades = high / low < 100
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
     panel.yaxis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))))
     panel.yaxis.set_minor_formatter(NullFormatter())
     if few_decades and 1e-3 <= low < high <= 1e4:
         panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    return cut
 
 
 def _handles(groups: Sequence[Group], styles: Styles) -> list[Line2D]:

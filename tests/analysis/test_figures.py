@@ -64,6 +64,19 @@ def test_rejected_updates_are_no_zeros_and_a_nan_is_a_gap(tmp_path: Path) -> Non
     assert r"$\delta = 0.02$" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def test_a_collapsed_run_does_not_flatten_the_others_and_the_figure_says_what_it_cut(tmp_path: Path) -> None:
+    suite_dir = write_suite(tmp_path, ["hopper"], ["trpo"], 2, total_steps=60_000)
+    styles, said = line_styles(["trpo"]), "more than 6 decades below the highest value of a panel is cut off"
+    whole = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
+    rewrite(run(suite_dir, "hopper", "trpo", 1), "kl", lambda values: [value * 1e-40 for value in values])
+    collapsed = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
+    low, high = collapsed.axes[1].get_ylim()
+    assert 1e6 < high / low < 2e6
+    assert low < 0.02 < high
+    assert said in notes(collapsed)
+    assert said not in notes(whole)
+
+
 def test_what_no_run_has_reached_is_not_in_the_legend_and_its_panel_says_so(tmp_path: Path) -> None:
     suite_dir = write_suite(tmp_path, ["hopper", "swimmer"], ["npg", "trpo"], 1, total_steps=60_000)
     for env, variant in (("hopper", "trpo"), ("swimmer", "npg"), ("swimmer", "trpo")):
