@@ -42,7 +42,7 @@ LINE = 0.17
 FEW_POINTS = 4
 """Up to this many points a line also has markers, so that a tiny budget shows at all."""
 DECADES = 6
-"""Of a logarithmic axis at most: a run whose policy has collapsed to one action has a trace and a KL near 0."""
+"""Of a logarithmic axis at most: a run whose policy has become deterministic has a trace and a KL near 0."""
 
 
 def save_figure(figure: Figure, path: Path, source: str) -> None:
