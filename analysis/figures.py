@@ -2,7 +2,7 @@
 
 A line is the IQM over the finished runs, in a band that is the pointwise 95 % percentile bootstrap interval
 over runs. With fewer than three finished runs every run is a thin line of its own, and the thick line is
-their mean. What a figure shows is written under it.
+their mean. Where one of the runs has no value, the line has none. What a figure shows is written under it.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from math import ceil
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -136,11 +137,15 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
     with mpl.rc_context(figure_style()):
         figure, panels = _panels(1, 3, panel_height=1.75)
         trace, kl, alignment = panels
+        gaps = set()
         for panel, name in ((trace, "fisher_trace"), (kl, "kl"), (alignment, "alignment_error")):
             for group in groups:
                 if group.runs:
                     curves = group.kpi(name)
                     _draw_runs(panel, curves.steps, curves.values, group.draws, styles[group.variant])
+                    known = ~np.isnan(curves.values)
+                    if (known.any(axis=0) & ~known.all(axis=0)).any():
+                        gaps.add(algorithm_name(group.variant))
             _say_if_empty(panel)
             _steps_axis(panel, total_steps, _steps_label(groups, total_steps))
         trace.set(title=r"Fisher trace $\mathrm{tr}\,F$", yscale="log")
@@ -160,6 +165,8 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
         handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=LONG_DASHES, label=label))
         notes = [_note(groups, unfinished="not drawn"), source(groups)]
         unsolved = [algorithm_name(group.variant) for group in groups if group.unsolved]
+        if gaps:
+            notes.insert(0, f"{', '.join(sorted(gaps))}: no line where one of the runs has no value")
         if any(cut):
             notes.insert(0, f"what lies more than {DECADES} decades below the highest value of a panel is cut off")
         if unsolved:

@@ -77,6 +77,20 @@ def test_a_collapsed_run_does_not_flatten_the_others_and_the_figure_says_what_it
     assert said not in notes(whole)
 
 
+def test_a_line_ends_with_the_first_run_that_has_no_value_and_the_figure_says_so(tmp_path: Path) -> None:
+    suite_dir = write_suite(tmp_path, ["hopper"], ["npg", "trpo"], 3, total_steps=60_000)
+    styles, said = line_styles(["npg", "trpo"]), "TRPO: no line where one of the runs has no value"
+    whole = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
+    rewrite(run(suite_dir, "hopper", "trpo", 1), "kl", lambda values: [*values[:15], *[None] * (len(values) - 15)])
+    ended = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
+    npg, trpo = (ydata(line) for line in ended.axes[1].lines[:2])
+    assert np.isfinite(npg).all()
+    assert np.isfinite(trpo[:3]).all()
+    assert np.isnan(trpo[-2:]).all()
+    assert said in notes(ended)
+    assert "no line" not in notes(whole)
+
+
 def test_what_no_run_has_reached_is_not_in_the_legend_and_its_panel_says_so(tmp_path: Path) -> None:
     suite_dir = write_suite(tmp_path, ["hopper", "swimmer"], ["npg", "trpo"], 1, total_steps=60_000)
     for env, variant in (("hopper", "trpo"), ("swimmer", "npg"), ("swimmer", "trpo")):
