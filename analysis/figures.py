@@ -145,7 +145,7 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
                     _draw_runs(panel, curves.steps, curves.values, group.draws, styles[group.variant])
                     known = ~np.isnan(curves.values)
                     if (known.any(axis=0) & ~known.all(axis=0)).any():
-                        gaps.add(algorithm_name(group.variant))
+                        gaps.add(group.variant)
             _say_if_empty(panel)
             _steps_axis(panel, total_steps, _steps_label(groups, total_steps))
         trace.set(title=r"Fisher trace $\mathrm{tr}\,F$", yscale="log")
@@ -165,8 +165,9 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
         handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=LONG_DASHES, label=label))
         notes = [_note(groups, unfinished="not drawn"), source(groups)]
         unsolved = [algorithm_name(group.variant) for group in groups if group.unsolved]
-        if gaps:
-            notes.insert(0, f"{', '.join(sorted(gaps))}: no line where one of the runs has no value")
+        gapped = [algorithm_name(group.variant) for group in groups if group.variant in gaps]
+        if gapped:
+            notes.insert(0, f"{', '.join(gapped)}: no line where one of the runs has no value")
         if any(cut):
             notes.insert(0, f"what lies more than {DECADES} decades below the highest value of a panel is cut off")
         if unsolved:
