@@ -12,7 +12,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,14 +125,7 @@ def todays_identity(cell: Cell, root: Path = REPOSITORY) -> CellIdentity:
     except (HydraException, OmegaConfBaseException) as error:
         raise Refused(f"its settings are refused ({explain(error)})") from error
     complete = OmegaConf.merge({"env": {"kind": EnvConfig.kind}}, composed)  # with the one default that chooses code
-    # Hundreds of cells share their code, and reading it takes the time.
-    shared = _code(tuple(training_modules(cast(RunConfig, complete))), composed.device, root)
-    return CellIdentity(shared.parts | {"config": identify(resolved, (), composed.device, root).parts["config"]})
-
-
-@cache
-def _code(sources: tuple[str, ...], device: str, root: Path) -> CellIdentity:
-    return identify({}, sources, device, root)
+    return identify(resolved, training_modules(cast(RunConfig, complete)), composed.device, root)
 
 
 def _keep(suite: Suite, cell: Cell, identity: CellIdentity, path: Path, root: Path) -> str:
