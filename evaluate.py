@@ -17,14 +17,15 @@ import torch
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from command.messages import refuse
 from envs.normalisers import ObservationNormaliser
 from envs.rollout import EvaluationConfig, evaluate
 from envs.tasks import make, spaces
-from settings import refuse, typed
+from settings import typed
 from tracking import checkpoint
 from tracking.manifest import read_manifest
 from tracking.record import CHECKPOINT
-from train import build_policy, seed_sequences
+from training.learner import build_policy, seed_sequences
 
 
 @dataclass

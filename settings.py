@@ -1,22 +1,17 @@
-"""The settings of one run: their types, the checks that cross rooms, and what a user reads when one is wrong."""
+"""The settings of one run: their types, and the checks that cross rooms."""
 
-import difflib
-import re
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from hydra.errors import MissingConfigException
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from algorithms.algorithm import Algorithm, Pair, load_fisher
-from algorithms.batch import AdvantageConfig
-from algorithms.critic import Critic
-from algorithms.diagnostics import DiagnosticsConfig
-from algorithms.plugins import load
-from algorithms.policy import NetworkConfig
+from algorithms.parts.algorithm import Algorithm, Pair, load_fisher
+from algorithms.parts.batch import AdvantageConfig
+from algorithms.parts.critic import Critic
+from algorithms.parts.diagnostics import DiagnosticsConfig
+from algorithms.parts.plugins import load
+from algorithms.parts.policy import NetworkConfig
 from envs.rollout import EvaluationConfig, RolloutConfig
 from envs.tasks import EnvConfig
 from tracking.wandb_tracker import TrackerConfig
@@ -152,8 +147,8 @@ def load_algorithm(name: str) -> type[Algorithm]:
 
 
 def load_critic(name: str) -> type[Critic]:
-    """The critic in `algorithms/critic_<name>.py`. Raises ValueError."""
-    return load("critic", name, Critic, f"algorithms.critic_{name}")
+    """The critic in `algorithms/critics/<name>.py`. Raises ValueError."""
+    return load("critic", name, Critic, f"algorithms.critics.{name}")
 
 
 def load_env(kind: str) -> type[EnvConfig]:
@@ -171,36 +166,8 @@ def typed(composed: DictConfig) -> RunConfig:
     schema = OmegaConf.structured(RunConfig)
     schema.algorithm = OmegaConf.structured(load_algorithm(composed.algorithm.name).Config)
     schema.critic = OmegaConf.structured(load_critic(composed.critic.name).Config)
-    schema.env = OmegaConf.structured(load_env(composed.env.get("kind", EnvConfig.kind)))
+    schema.env = OmegaConf.structured(load_env(composed.env.kind))
     schema.fisher = OmegaConf.structured(load_fisher(composed.fisher.name).Config)
     config = OmegaConf.to_object(OmegaConf.merge(schema, composed))
     assert isinstance(config, RunConfig)
     return config
-
-
-def refuse(error: Exception, program: str = "train.py") -> int:
-    """Say in one line what is wrong with the settings; returns the exit code."""
-    print(f"{program}: {explain(error)}", file=sys.stderr)
-    return 2
-
-
-def explain(error: Exception) -> str:
-    """One line that names the setting, what is wrong and what would be right, from whatever found it wrong."""
-    text = " ".join(str(error).split())
-    if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, name = (error.missing_cfg_file or "").rpartition("/")
-        near = difflib.get_close_matches(name, error.options, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        return f"{group}={name}: unknown; {hint}choose one of {', '.join(error.options)}"
-    if match := re.match(r"You must specify '(\w+)'.*?Available options: (.*)", text):
-        return f"{match[1]}: must be given; choose one of {', '.join(match[2].split())}"
-    if match := re.match(r"Could not override '(env\.kwargs)[.']", text):
-        return f"{match[1]}: add an argument of the task with +{match[1]}.NAME=VALUE"
-    if match := re.match(r"Could not override '([\w.@/]+)'", text):
-        return f"{match[1]}: no such setting; python train.py --help lists them all"
-    if isinstance(error, MissingMandatoryValue) or "MissingMandatoryValue" in text:
-        found = re.search(r"Missing mandatory value: ([\w.]+)", text)
-        return f"{found[1] if found else getattr(error, 'full_key', '?')}: must be given"
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        return f"{error.full_key}: {' '.join(str(error.msg or text).split()).split(' full_key:')[0]}"
-    return text

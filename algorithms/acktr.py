@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from omegaconf import MISSING
 
-from algorithms.algorithm import Algorithm, AlgorithmConfig, Outcome, Pair, Update
 from algorithms.fisher.factors import kronecker_factors
 from algorithms.fisher.parameters import assign
-from algorithms.kfac_step import KFACConfig, KFACStep
-from algorithms.policy import Policy
-from algorithms.surrogate import Surrogate
+from algorithms.parts.algorithm import Algorithm, AlgorithmConfig, Outcome, Pair, Update
+from algorithms.parts.kfac_step import KFACConfig, KFACStep
+from algorithms.parts.policy import Policy
+from algorithms.parts.surrogate import Surrogate
 
 
 @dataclass

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from algorithms.policy_gradient import PairConfig, PolicyGradient
+from algorithms.parts.policy_gradient import PairConfig, PolicyGradient
 
 
 @dataclass

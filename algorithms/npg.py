@@ -1,6 +1,6 @@
 """NPG: the natural policy gradient (Kakade 2001)."""
 
-from algorithms.policy_gradient import PairConfig, PolicyGradient
+from algorithms.parts.policy_gradient import PairConfig, PolicyGradient
 
 
 class NPG(PolicyGradient):

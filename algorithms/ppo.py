@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from omegaconf import MISSING
 
-from algorithms.algorithm import Algorithm, AlgorithmConfig, Outcome, Pair, Update
 from algorithms.fisher.parameters import assign
-from algorithms.policy import Policy
-from algorithms.surrogate import Surrogate
+from algorithms.parts.algorithm import Algorithm, AlgorithmConfig, Outcome, Pair, Update
+from algorithms.parts.policy import Policy
+from algorithms.parts.surrogate import Surrogate
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """TRPO: trust region policy optimisation (Schulman et al. 2015)."""
 
-from algorithms.policy_gradient import PairConfig, PolicyGradient
+from algorithms.parts.policy_gradient import PairConfig, PolicyGradient
 
 
 class TRPO(PolicyGradient):

@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository i
 
 from hydra import compose, initialize_config_dir
 
-from algorithms.algorithm import load_fisher
-from algorithms.batch import Batch
-from algorithms.policy import Policy, distribution_for
-from algorithms.surrogate import Surrogate
+from algorithms.parts.algorithm import load_fisher
+from algorithms.parts.batch import Batch
+from algorithms.parts.policy import Policy, distribution_for
+from algorithms.parts.surrogate import Surrogate
 from analysis.provenance import benchmark
 from analysis.tables.formats import Table, number
 from benchmarks.runs import RunFailed, machine, progress_of, spread, train

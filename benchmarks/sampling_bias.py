@@ -22,14 +22,16 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from algorithms.diagnostics import DiagnosticsConfig, Row, measure
-from algorithms.surrogate import Surrogate
+from algorithms.parts.diagnostics import DiagnosticsConfig, Row, measure
+from algorithms.parts.surrogate import Surrogate
 from analysis.provenance import benchmark
 from analysis.tables.formats import Table, number
 from benchmarks.runs import chosen
-from settings import RunConfig, refuse, typed
+from command.messages import refuse
+from settings import RunConfig, typed
 from tracking.identity import REPOSITORY
-from train import build, prepare_torch, to_batch
+from training.determinism import prepare_torch
+from training.learner import build, to_batch
 
 KPIS = {
     "fisher_trace": True,
@@ -122,7 +124,7 @@ def main() -> int:
     for algorithm, runs in configs.items():
         measured = []
         for config in runs:
-            prepare_torch(config)
+            prepare_torch(config.device, config.threads)
             diagnostics = replace(config.diagnostics, **given)
             for found in measurements(config, diagnostics, options.updates, options.states):
                 measured.append(found)

@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository i
 from analysis.provenance import benchmark
 from analysis.tables.formats import Record, Table, number
 from benchmarks.runs import RunFailed, train
-from settings import refuse, typed
+from command.messages import refuse
+from settings import typed
 from tracking.identity import REPOSITORY
 from tracking.record import load_run
 

@@ -39,7 +39,7 @@ class ObservationNormaliser:
     """(o - mean) / std, clipped to +-clip. When not enabled: vectors in float32.
 
     Images stay the bytes they are, since the networks scale them; when enabled, by the moments of the first update,
-    which this only keeps (`algorithms.policy.normalise_images`).
+    which this only keeps (`algorithms.parts.policy.normalise_images`).
     """
 
     def __init__(self, shape: tuple[int, ...], enabled: bool, clip: float) -> None:

@@ -30,7 +30,7 @@ class EnvConfig(ABC):
 
     name: str = MISSING
     gamma: float = MISSING
-    kind: str = "gym"
+    kind: str = MISSING
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:

@@ -16,8 +16,8 @@ from tracking.identity import REPOSITORY, SHAPELESS_SETTINGS, identify
 
 _CODE = {  # found by the name in a YAML instead of imported
     "algorithm": "algorithms/{}.py",
-    "critic": "algorithms/critic_{}.py",
-    "fisher": "algorithms/fisher/{}.py",
+    "critic": "algorithms/critics/{}.py",
+    "fisher": "algorithms/fisher/metrics/{}.py",
     "env": "envs/{}.py",
 }
 _KIND = "gym"  # of a task whose settings name none, as EnvConfig has it

@@ -6,7 +6,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import DictConfig
 
-import train
+from command.cli import start
+from command.interrupt import Interrupt
 from settings import RunConfig, typed
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -36,4 +37,4 @@ PONG = (
 
 def run(run_dir: Path, *overrides: str) -> int:
     """The exit code of a small run: 256 steps per update unless the overrides say otherwise."""
-    return train.start(compose_raw(f"run_dir={run_dir}", *SMALL, *overrides))
+    return start(compose_raw(f"run_dir={run_dir}", *SMALL, *overrides), Interrupt())

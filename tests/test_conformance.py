@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from algorithms.algorithm import Outcome
 from algorithms.fisher.parameters import assign, flatten
+from algorithms.parts.algorithm import Outcome
 from pipeline.suites import find_algorithms
 from tests.algorithms.problems import DISTRIBUTIONS, make_policy, make_problem
 from tests.settings import PONG, compose, run
@@ -105,7 +105,7 @@ def test_another_seed_gives_other_files(three_updates: Callable[[str, str], Path
 
 @each_algorithm
 def test_an_injected_nan_reaches_the_file_as_nan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
-    monkeypatch.setattr("algorithms.diagnostics.fisher_trace", lambda *args: torch.full((8,), math.nan))
+    monkeypatch.setattr("algorithms.parts.diagnostics.fisher_trace", lambda *args: torch.full((8,), math.nan))
     assert run(tmp_path, f"algorithm={name}", *TASKS["cartpole"], "rollout.num_envs=8", "diagnostics.states=8") == 0
     for row in rows(tmp_path):
         assert math.isnan(row["fisher_trace"])
@@ -137,7 +137,7 @@ def test_constant_rewards_are_a_named_outcome_and_move_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     """Advantages of exactly 0, as constant ones are after normalisation, carry no gradient."""
-    monkeypatch.setattr("train.normalise_advantages", np.zeros_like)
+    monkeypatch.setattr("training.learner.normalise_advantages", np.zeros_like)
     assert run(tmp_path, f"algorithm={name}", *TASKS["cartpole"]) == 0
     for row in rows(tmp_path):
         assert (row["outcome"], row["kl"], row["step_norm"]) == ("zero_gradient", 0.0, 0.0)

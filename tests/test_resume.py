@@ -20,7 +20,7 @@ import psutil
 import pytest
 import torch
 
-from algorithms.critic_adam import AdamCritic
+from algorithms.critics.adam import AdamCritic
 from benchmarks.kill_stress import start
 from envs.rollout import Collector
 from envs.tasks import check_simulation

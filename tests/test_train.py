@@ -9,12 +9,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import evaluate
-import train
+from command.cli import cli
+from command.interrupt import Interrupt
 from envs.rollout import Collector
-from tests.settings import compose, run
+from tests.settings import compose_raw, run
+from tracking.identity import starts
 from tracking.tables import equal_tables
+from training.learner import seed_sequences
 
 POINTMASS = ("env=inverted_pendulum",)
 
@@ -98,7 +102,7 @@ def test_snapshots_leave_a_row_per_damping_and_runs_without_them_no_table(tmp_pa
 
 def test_every_random_stream_keeps_its_place() -> None:
     """A new one goes to the end: results of earlier versions depend on the places of the others."""
-    places = {name: sequence.spawn_key for name, sequence in train.seed_sequences(0).items()}
+    places = {name: sequence.spawn_key for name, sequence in seed_sequences(0).items()}
     names = ("networks", "environments", "actions", "warm_up", "algorithm", "critic", "evaluation", "diagnostics")
     assert places == {name: (place,) for place, name in enumerate(names)}
 
@@ -192,13 +196,13 @@ def test_what_rooms_log_is_seen_by_a_user_of_the_command_line(
     monkeypatch.setattr(sys, "argv", ["train.py", "algorithm=npg", *POINTMASS, "run_dir=run", "total_steps=2048"])
     for _ in range(2):
         with pytest.raises(SystemExit) as stop:
-            train.cli()
+            cli(Interrupt())
         assert stop.value.code == 1
     assert "an earlier run failed here (ZeroDivisionError: division by zero); it starts again" in caplog.text
 
 
 def test_nan_advantages_leave_the_policy_alone_and_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "normalise_advantages", lambda a: a * math.nan)
+    monkeypatch.setattr("training.learner.normalise_advantages", lambda a: a * math.nan)
     assert run(tmp_path, "algorithm=trpo", *POINTMASS) == 0
     assert {row["outcome"] for row in progress(tmp_path)} == {"non_finite"}
 
@@ -303,7 +307,7 @@ def test_impossible_settings_are_refused_in_one_line_before_anything_is_written(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments.split()])
     with pytest.raises(SystemExit) as stop:
-        train.cli()
+        cli(Interrupt())
     message = capsys.readouterr().err.strip()
     assert stop.value.code == 2
     assert REFUSED[arguments] in message
@@ -314,16 +318,21 @@ def test_impossible_settings_are_refused_in_one_line_before_anything_is_written(
 @pytest.mark.parametrize(
     ("arguments", "found_by_name"),
     [
-        ("algorithm=npg", ["npg", "critic_adam", "fisher/exact"]),
-        ("algorithm=npg fisher=mc fisher.preconditioner=kfac", ["npg", "critic_adam", "fisher/mc", "fisher/kfac"]),
-        ("algorithm=npg direction=adam", ["npg", "critic_adam"]),
-        ("algorithm=acktr", ["acktr", "critic_kfac"]),
-        ("algorithm=acktr critic=adam", ["acktr", "critic_adam"]),
-        ("algorithm=ppo env=atari env.game=pong", ["ppo", "critic_adam"]),
+        ("algorithm=npg", ["npg", "critics/adam", "fisher/metrics/exact"]),
+        (
+            "algorithm=npg fisher=mc fisher.preconditioner=kfac",
+            ["npg", "critics/adam", "fisher/metrics/mc", "fisher/metrics/kfac"],
+        ),
+        ("algorithm=npg direction=adam", ["npg", "critics/adam"]),
+        ("algorithm=acktr", ["acktr", "critics/kfac"]),
+        ("algorithm=acktr critic=adam", ["acktr", "critics/adam"]),
+        ("algorithm=ppo env=atari env.game=pong", ["ppo", "critics/adam"]),
     ],
 )
 def test_the_identity_covers_every_file_that_is_found_by_name(arguments: str, found_by_name: list[str]) -> None:
-    task = [] if "env=" in arguments else ["env=hopper"]
-    config = compose(*arguments.split(), *task)
-    files = ["train.py", f"envs/{'gym' if task else 'atari'}.py", *(f"algorithms/{name}.py" for name in found_by_name)]
-    assert train.training_modules(config) == files
+    task = [] if "env=" in arguments else ["env=gym", "env.id=CartPole-v1"]
+    config = OmegaConf.to_container(compose_raw(*arguments.split(), *task), resolve=True)
+    assert isinstance(config, dict)
+    kind = "gym" if task else "atari"
+    named = [f"algorithms/{name}.py" for name in found_by_name]
+    assert starts(config) == ["training/loop.py", f"envs/{kind}.py", *named]  # type: ignore[arg-type]

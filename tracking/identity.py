@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # `device` enters by its type alone. The number of threads stays in: it changes the order of floating-point sums.
 SHAPELESS_SETTINGS = frozenset({"run_dir", "tracker", "suite", "checkpoint", "stop_after", "workers", "device"})
 # Rooms whose code only records or reads what training has computed.
-SHAPELESS_ROOMS = frozenset({"tracking", "pipeline", "analysis"})
+SHAPELESS_ROOMS = frozenset({"command", "tracking", "pipeline", "analysis"})
 PACKAGES = ("torch", "numpy", "mujoco", "gymnasium", "ale-py", "opencv-python-headless")
 NAMED = 6  # differences a message lists before it counts the rest
 
@@ -41,23 +41,34 @@ class CellIdentity:
         return self.hash[:12]
 
 
-def identify(config: Mapping[str, Any], sources: Iterable[str], device: str, root: Path = REPOSITORY) -> CellIdentity:
-    """Identify the cell that the resolved `config` describes.
-
-    `sources` are the files, relative to `root`, where training starts: train.py and what it finds by name
-    instead of importing it, as algorithms/trpo.py. What they import from the repository is found from there.
-    `device` is cpu, cuda or cuda:1. ValueError names a setting that JSON cannot record.
-    """
+def identify(config: Mapping[str, Any], root: Path = REPOSITORY) -> CellIdentity:
+    """Identify the cell that the resolved `config` describes. ValueError names a setting that JSON cannot record."""
     settings = dict(_flat(config))
-    files = sorted(source_files(sources, root))
+    files = sorted(source_files(starts(config), root))
     return CellIdentity(
         {
             "config": {key: settings[key] for key in settings if key.split(".")[0] not in SHAPELESS_SETTINGS},
             "code": {file: code_hash((root / file).read_text(encoding="utf-8"), file) for file in files},
             "versions": {package: _base_version(package) for package in PACKAGES},
-            "device": device.split(":")[0],
+            "device": config["device"].split(":")[0],
         }
     )
+
+
+def starts(config: Mapping[str, Any]) -> list[str]:
+    """The files, relative to the repository, where training starts: the loop, and what settings find by name.
+
+    What these import from the repository is found from there.
+    """
+    fisher = config["fisher"]
+    metrics = [fisher["name"], fisher.get("preconditioner")] if config["direction"] == "natural" else []
+    return [
+        "training/loop.py",
+        f"envs/{config['env']['kind']}.py",
+        f"algorithms/{config['algorithm']['name']}.py",
+        f"algorithms/critics/{config['critic']['name']}.py",
+        *(f"algorithms/fisher/metrics/{name}.py" for name in metrics if name),
+    ]
 
 
 def difference(mine: CellIdentity, theirs: CellIdentity) -> str:
@@ -145,7 +156,7 @@ def _files_of(module: tuple[str, ...], root: Path) -> Iterator[str]:
 
 @cache
 def code_hash(source: str, filename: str = "<code>") -> str:
-    """Hash what a source does: comments, docstrings, formatting and the version of Python change nothing."""
+    """Hash what a source does: comments, docstrings, formatting, the words of errors and Python's version do not count."""
     return _sha256(json.dumps(_canonical(ast.parse(source, filename=filename))))
 
 
@@ -155,6 +166,8 @@ def _canonical(node: Any) -> Any:
     `ast.dump` would not do: newer Pythons add fields and show empty ones differently.
     """
     match node:
+        case ast.Raise(exc=ast.Call(func=kind)):  # what an error says shapes no number
+            return ["Raise", _canonical(kind)]
         case ast.JoinedStr(values=parts):  # Python 3.12 leaves empty texts in f-strings
             texts = [part for part in parts if not (isinstance(part, ast.Constant) and part.value == "")]
             return ["JoinedStr", _canonical(texts)]

@@ -68,12 +68,16 @@ class Run:
     After `open`, a run that is `finished` already takes nothing but `write_status`. Otherwise it goes on from `state`,
     what the last `flush` was given (None: from the beginning): `log`, `log_episodes` and `log_alignment` as training
     goes, `flush` now and then, and one of `finish`, `fail` and `stopped` to end.
+
+    Attributes:
+        saved_updates: updates that the checkpoint on disk has behind it; 0 without one.
     """
 
     def __init__(self, run_dir: Path, manifest: dict[str, Any], descriptor: int) -> None:
         self.run_dir = run_dir
         self.manifest = manifest
         self.state: Any | None = None
+        self.saved_updates = 0
         self._lock: int | None = descriptor
         self._tracker: WandbTracker | None = None
         self._tables = {name: Table(run_dir / name, columns) for name, columns in TABLES.items()}
@@ -127,6 +131,16 @@ class Run:
         """Whether the run has finished, now or earlier."""
         return bool(self.manifest["state"] == "finished")
 
+    @property
+    def env_steps(self) -> int:
+        """Environment steps at the end of the last update logged; 0 before the first."""
+        return int(self._tables[PROGRESS].last("env_steps") or 0)
+
+    @property
+    def wall_time(self) -> float:
+        """Seconds of training up to there."""
+        return float(self._tables[PROGRESS].last("wall_time") or 0.0)
+
     def log(self, row: Mapping[str, Any]) -> None:
         """Take the row of one update; it needs `env_steps`, and None stands for what was not measured."""
         self._tables[PROGRESS].append(row)
@@ -155,6 +169,7 @@ class Run:
             rows = {name: len(table) for name, table in self._tables.items()}
             content = {"identity": self.manifest["identity"]["parts"], "rows": rows, "state": state}
             checkpoint.save(self.run_dir / CHECKPOINT, content, self.run_dir / PREVIOUS)
+            self.saved_updates = rows[PROGRESS]
 
     def finish(
         self, episode_return: float | None, env_steps: int, evaluation_rows: Iterable[Mapping[str, Any]]
@@ -168,13 +183,13 @@ class Run:
         (self.run_dir / PREVIOUS).unlink(missing_ok=True)  # only a run that goes on needs it
         self._end("finished", None, env_steps, episode_return)
 
-    def fail(self, reason: str, env_steps: int) -> None:
+    def fail(self, reason: str) -> None:
         """End a run that cannot go on, keeping what it logged; the reason becomes one line.
 
         Where that cannot be written, what was written before stays, and the next reader calls the run killed.
         """
         reason = " ".join(reason.split())
-        for step in (partial(self.flush, None), partial(self._end, "failed", reason, env_steps, None)):
+        for step in (partial(self.flush, None), partial(self._end, "failed", reason, self.env_steps, None)):
             try:
                 step()
             except OSError as error:
@@ -208,7 +223,7 @@ class Run:
             except (checkpoint.CheckpointError, ValueError, OSError) as error:  # a damaged table is a ValueError
                 log.warning("%s cannot be used (%s)", path, error)
                 continue
-            self.state, self._tables = content["state"], tables
+            self.state, self._tables, self.saved_updates = content["state"], tables, rows[PROGRESS]
             for name in (name for name in TABLES if not rows[name]):
                 (self.run_dir / name).unlink(missing_ok=True)
             self.manifest["resumed"] = [*manifest.get("resumed", []), {"at": now(), "updates": rows[PROGRESS]}]

@@ -49,6 +49,10 @@ class Table:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def last(self, name: str) -> Value:
+        """The value of a column in the last row; None where there is none."""
+        return self._rows[-1].get(name) if self._rows else None
+
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row; numpy scalars are fine. TypeError or ValueError names a bad column and adds nothing."""
         plain = {name: _plain(name, value) for name, value in row.items()}

@@ -156,7 +156,7 @@ class SampledConfig(FisherConfig):
 class Metric(ABC):
     """A symmetric positive semi-definite matrix F over theta, shape (d, d).
 
-    A subclass in `algorithms/fisher/<name>.py` with its values in `conf/fisher/<name>.yaml` is all a new one takes.
+    A new one is a subclass in `algorithms/fisher/metrics/<name>.py` and its values in `conf/fisher/<name>.yaml`.
     Randomness (sub-sample, sampled actions, sketch) is drawn when a metric is made, so it is one matrix from then on.
 
     Attributes:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from algorithms.batch import Batch
 from algorithms.fisher.distributions import Categorical, DiagonalGaussian, Distribution, UnitGaussian
 from algorithms.fisher.parameters import as_function, assign, flatten
-from algorithms.policy import NetworkConfig, Policy
-from algorithms.surrogate import Surrogate
+from algorithms.parts.batch import Batch
+from algorithms.parts.policy import NetworkConfig, Policy
+from algorithms.parts.surrogate import Surrogate
 
 DISTRIBUTIONS: list[Distribution] = [DiagonalGaussian(2), Categorical(3)]
 

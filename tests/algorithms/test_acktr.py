@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.acktr import ACKTR
-from algorithms.algorithm import Outcome
 from algorithms.fisher.distributions import DiagonalGaussian, Distribution
 from algorithms.fisher.factors import Factors, kronecker_factors
-from algorithms.fisher.kfac import KFAC
+from algorithms.fisher.metrics.kfac import KFAC
 from algorithms.fisher.parameters import flatten
-from algorithms.kfac_step import KFACStep
-from algorithms.policy import Policy
-from algorithms.surrogate import Surrogate
+from algorithms.parts.algorithm import Outcome
+from algorithms.parts.kfac_step import KFACStep
+from algorithms.parts.policy import Policy
+from algorithms.parts.surrogate import Surrogate
 from tests.algorithms.problems import DISTRIBUTIONS, make_policy, make_problem
 from tests.settings import compose
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.batch import Batch, explained_variance, gae, normalise_advantages
+from algorithms.parts.batch import Batch, explained_variance, gae, normalise_advantages
 
 GAMMA, LAMBDA = 0.9, 0.8
 

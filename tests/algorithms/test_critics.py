@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.batch import Batch
-from algorithms.critic import Critic
-from algorithms.critic_kfac import KFACCritic
+from algorithms.critics.kfac import KFACCritic
 from algorithms.fisher.distributions import UnitGaussian
 from algorithms.fisher.factors import kronecker_factors
-from algorithms.fisher.kfac import KFAC
 from algorithms.fisher.metric import Model
+from algorithms.fisher.metrics.kfac import KFAC
 from algorithms.fisher.parameters import as_function, flatten
+from algorithms.parts.batch import Batch
+from algorithms.parts.critic import Critic
 from tests.settings import compose
 
 each = pytest.mark.parametrize("name", ["adam", "kfac"])

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-import train
-from algorithms.algorithm import Outcome, Update
-from algorithms.batch import Batch
-from algorithms.diagnostics import (
+from algorithms.fisher.distributions import Distribution
+from algorithms.fisher.parameters import assign, flatten
+from algorithms.parts.algorithm import Outcome, Update
+from algorithms.parts.batch import Batch
+from algorithms.parts.diagnostics import (
     RHOS,
     DiagnosticsConfig,
     Row,
@@ -20,11 +21,10 @@ from algorithms.diagnostics import (
     measure,
     trace_estimate,
 )
-from algorithms.fisher.distributions import Distribution
-from algorithms.fisher.parameters import assign, flatten
-from algorithms.surrogate import Surrogate
+from algorithms.parts.surrogate import Surrogate
 from tests.algorithms.problems import DISTRIBUTIONS, dense_fisher, make_policy, make_problem, random_vectors
 from tests.settings import compose
+from training.learner import build
 
 both = pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda d: type(d).__name__)
 CONFIG = DiagnosticsConfig(interval=1, states=24, rho=0.1, tolerance=1e-12, max_iterations=1000)
@@ -283,7 +283,7 @@ def test_the_stated_error_of_the_trace_is_its_spread_over_200_repeats(
 
 def test_the_stated_error_of_the_trace_holds_on_real_rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """60 batches of Hopper by one policy. States follow each other: an error that ignores it is half of this."""
-    learner = train.build(compose("algorithm=npg", "env=hopper", "seed=1"))
+    learner = build(compose("algorithm=npg", "env=hopper", "seed=1"))
     policy, collector = learner.policy, learner.collector
     monkeypatch.setattr(collector.observation_normaliser, "update", lambda _: None)
     found = []

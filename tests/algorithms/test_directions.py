@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.directions import Adam, Direction, DirectionRule, Gradient, Natural, RMSProp
 from algorithms.fisher.distributions import Distribution
 from algorithms.fisher.metric import PRECONDITIONERS, FisherConfig
 from algorithms.fisher.solvers import Outcome, TooLarge
-from algorithms.surrogate import Surrogate
+from algorithms.parts.directions import Adam, Direction, DirectionRule, Gradient, Natural, RMSProp
+from algorithms.parts.surrogate import Surrogate
 from tests.algorithms.problems import (
     DISTRIBUTIONS,
     POLICIES,

@@ -9,8 +9,8 @@ from torch import nn
 
 from algorithms.fisher.distributions import Categorical
 from algorithms.fisher.parameters import assign, flatten
-from algorithms.policy import NetworkConfig, Pixels, Policy, network, normalise_images
-from algorithms.surrogate import Surrogate
+from algorithms.parts.policy import NetworkConfig, Pixels, Policy, network, normalise_images
+from algorithms.parts.surrogate import Surrogate
 from tests.algorithms.problems import POLICIES, every_policy, make_policy, make_problem, random_vectors
 from tests.settings import compose
 

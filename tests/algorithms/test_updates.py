@@ -8,12 +8,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from algorithms.algorithm import Outcome, Pair, load_fisher
 from algorithms.fisher.metric import FisherConfig
 from algorithms.fisher.parameters import flatten
-from algorithms.policy import Policy
-from algorithms.policy_gradient import PolicyGradient
-from algorithms.step_rules import CurvatureError, normalised, to_divergence
+from algorithms.parts.algorithm import Outcome, Pair, load_fisher
+from algorithms.parts.policy import Policy
+from algorithms.parts.policy_gradient import PolicyGradient
+from algorithms.parts.step_rules import CurvatureError, normalised, to_divergence
 from settings import load_algorithm, load_critic
 from tests.algorithms.problems import DISTRIBUTIONS, make_policy, make_problem
 from tests.settings import compose
@@ -196,8 +196,8 @@ def test_unknown_names_and_half_pairs_are_refused() -> None:
     ("load", "setting", "file"),
     [
         (load_algorithm, "algorithm", "algorithms/{}.py"),
-        (load_critic, "critic", "algorithms/critic_{}.py"),
-        (load_fisher, "fisher", "algorithms/fisher/{}.py"),
+        (load_critic, "critic", "algorithms/critics/{}.py"),
+        (load_fisher, "fisher", "algorithms/fisher/metrics/{}.py"),
     ],
 )
 def test_a_yaml_without_its_file_is_refused_by_name(load: Any, setting: str, file: str) -> None:
@@ -206,7 +206,7 @@ def test_a_yaml_without_its_file_is_refused_by_name(load: Any, setting: str, fil
 
 
 def test_a_file_without_what_it_should_define_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"algorithms/batch\.py must define one Algorithm, it defines 0"):
+    with pytest.raises(ValueError, match=r"algorithms/parts/batch\.py must define one Algorithm, it defines 0"):
         load_algorithm("batch")
     with pytest.raises(ValueError, match=r"algorithms/fisher/solvers\.py must define one Metric, it defines 0"):
         load_fisher("solvers")

@@ -13,7 +13,7 @@ BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE |
 
 def copy_of_the_repository(target: Path) -> Path:
     """A copy in which training, suites and tests work and a page's files can be added."""
-    for room in ("algorithms", "conf", "envs", "pipeline", "tests", "tracking"):
+    for room in ("algorithms", "command", "conf", "envs", "pipeline", "tests", "tracking", "training"):
         shutil.copytree(ROOT / room, target / room, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("train.py", "settings.py", "pyproject.toml"):
         shutil.copy(ROOT / file, target)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from algorithms.algorithm import load_fisher
+from algorithms.parts.algorithm import load_fisher
 from tests.docs.pages import ROOT, copy_of_the_repository, follow
 
 RUN_DIR = "results/adhoc/runs/gym_CartPole-v1/npg/seed-0"

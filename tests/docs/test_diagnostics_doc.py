@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from algorithms.algorithm import STEP_RULES
+from algorithms.parts.algorithm import STEP_RULES
 from pipeline.suites import find_algorithms
 from tests.docs.pages import ROOT
 from tests.settings import run

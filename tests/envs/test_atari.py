@@ -10,7 +10,7 @@ import pytest
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, StickyAction
 from omegaconf import OmegaConf
 
-from algorithms.policy import Pixels
+from algorithms.parts.policy import Pixels
 from envs import snapshot
 from envs.atari import AtariConfig, games
 from envs.normalisers import ObservationNormaliser
@@ -18,7 +18,7 @@ from envs.rollout import Collector, EvaluationConfig, Rollout, RolloutConfig, ev
 from envs.tasks import make, spaces
 from tests.settings import compose, compose_raw
 from tracking import checkpoint
-from train import build
+from training.learner import build
 
 
 def task(game: str, **settings: Any) -> AtariConfig:

@@ -107,7 +107,7 @@ def repository(tmp_path: Path) -> Path:
         (root / "algorithms" / f"{algorithm}.py").write_text(f'"""The algorithm {algorithm}."""\n')
     (root / "conf" / "algorithm" / "half.yaml").touch()  # without algorithms/half.py
     (root / "algorithms" / "shared.py").touch()  # without conf/algorithm/shared.yaml
-    for kind, file in (("critic", "algorithms/critic_{}.py"), ("fisher", "algorithms/fisher/{}.py")):
+    for kind, file in (("critic", "algorithms/critics/{}.py"), ("fisher", "algorithms/fisher/metrics/{}.py")):
         for name in ("plain", "kfac"):
             for path in (root / "conf" / kind / f"{name}.yaml", root / file.format(name)):
                 path.parent.mkdir(exist_ok=True)

@@ -46,8 +46,8 @@ def forget() -> None:
         ("conf/fisher/plain.yaml", "rank: 2", "conf/fisher/plain.yaml rank"),
         ("conf/config.yaml", "total_steps: 5", None),  # the cell says another
         ("conf/config.yaml", "checkpoint: {interval: 5}", None),
-        ("algorithms/fisher/kfac.py", "step = 2", None),
-        ("algorithms/critic_kfac.py", "step = 2", None),
+        ("algorithms/fisher/metrics/kfac.py", "step = 2", None),
+        ("algorithms/critics/kfac.py", "step = 2", None),
         ("conf/critic/kfac.yaml", "epochs: 2", None),
         ("algorithms/trpo.py", "# a comment", None),
         ("conf/algorithm/trpo.yaml", "# a comment", None),
@@ -161,7 +161,7 @@ def test_code_is_chosen_by_files_that_set_what_belongs_to_other_groups(
 ) -> None:
     differences(repository, CELL, "conf/env_algorithm/hopper_trpo.yaml", text)
     sources = {name for name in made_from(CELL, repository) if name.startswith("algorithms/critic_")}
-    assert sources == {f"algorithms/critic_{name}.py" for name in critics}
+    assert sources == {f"algorithms/critics/{name}.py" for name in critics}
 
 
 def test_the_package_of_a_file_counts_and_its_shapeless_settings_do_not(repository: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_cell_is_made_from_no_less_than_hydra_composes_and_its_identity_covers
     sources = {name for name in made if name.endswith(".py")}
     needed = source_files(training_modules(compose(*given)))
     assert needed <= sources
-    assert sources <= needed | {"algorithms/fisher/exact.py"}  # and little more
+    assert sources <= needed | {"algorithms/fisher/metrics/exact.py"}  # and little more
     groups = {
         name.split(" ")[0].removeprefix("conf/").removesuffix(".yaml") for name in made if name.startswith("conf/")
     }

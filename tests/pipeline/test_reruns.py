@@ -49,7 +49,7 @@ EDITS: dict[str, dict[str, Edit]] = {  # row of the table -> file -> edit
     "a comment in a YAML file": {"conf/algorithm/npg.yaml": append("# a comment")},
     "documentation": {"README.md": append("more"), "docs/protocol.md": append("more")},
     "a Fisher matrix that no cell uses": {
-        "algorithms/fisher/ekfac.py": CODE,
+        "algorithms/fisher/metrics/ekfac.py": CODE,
         "conf/fisher/ekfac.yaml": replace("iterations: 10", "iterations: 11"),
     },
     "games, where no cell plays one": {
@@ -65,11 +65,11 @@ EDITS: dict[str, dict[str, Edit]] = {  # row of the table -> file -> edit
     "`baseline` or `delta_ref` of the suite": {SUITE_FILE: replace("delta_ref: 0.02", "delta_ref: 0.01")},
     "a value of one algorithm": {"conf/algorithm/ppo.yaml": replace("\nclip: 0.2", "\nclip: 0.3")},
     "the code of one algorithm": {"algorithms/npg.py": CODE},
-    "what one algorithm alone imports or chooses": {"algorithms/critic_kfac.py": CODE},
+    "what one algorithm alone imports or chooses": {"algorithms/critics/kfac.py": CODE},
     "a value that some algorithms start from": {"conf/pair/defaults.yaml": replace("delta: 0.02", "delta: 0.03")},
     "a value of one algorithm on one environment alone": {PPO_ON_CARTPOLE: replace("0.3", "0.4")},
     "a value of one task": {"conf/env/gym.yaml": replace("gamma: 0.99", "gamma: 0.9")},
-    "shared code": {"algorithms/batch.py": CODE},
+    "shared code": {"algorithms/parts/batch.py": CODE},
     "a shared value": {"conf/config.yaml": replace("gae_lambda: 0.97", "gae_lambda: 0.5")},
     "an override of one variant": {SUITE_FILE: replace("[algorithm=ppo]", "[algorithm=ppo, algorithm.clip=0.3]")},
     "a seed added": {SUITE_FILE: replace("seeds: [1]", "seeds: [1, 2]")},

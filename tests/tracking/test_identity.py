@@ -111,11 +111,11 @@ def repository(tmp_path: Path) -> Path:
         "algorithms/__init__.py": "import importlib",
         "algorithms/trpo.py": "from algorithms.fisher.solvers import cg\nfrom . import critic as c",
         "algorithms/ppo.py": "",
-        "algorithms/critic.py": "from .fisher import trace",
+        "algorithms/parts/critic.py": "from .fisher import trace",
         "algorithms/fisher/__init__.py": "from .. import shared",
         "algorithms/fisher/solvers.py": "if True:\n    from ..batch import Batch",
         "algorithms/fisher/trace.py": "",
-        "algorithms/batch.py": "",
+        "algorithms/parts/batch.py": "",
         "algorithms/shared.py": "",
         "tracking/run.py": "import analysis",
         "analysis/__init__.py": "",
@@ -132,7 +132,7 @@ SOURCES = ("train.py", "algorithms/trpo.py")
 def test_the_import_graph_is_followed(repository: Path) -> None:
     assert source_files(SOURCES, repository) == {
         "train.py", "envs/__init__.py", "envs/tasks.py", "envs/wrappers.py", "algorithms/__init__.py",
-        "algorithms/trpo.py", "algorithms/critic.py", "algorithms/batch.py", "algorithms/shared.py",
+        "algorithms/trpo.py", "algorithms/parts/critic.py", "algorithms/parts/batch.py", "algorithms/shared.py",
         "algorithms/fisher/__init__.py", "algorithms/fisher/solvers.py", "algorithms/fisher/trace.py",
     }  # fmt: skip
 
@@ -187,13 +187,13 @@ def test_what_shapes_a_result_changes_the_hash_and_is_named(repository: Path, mo
     )
     assert difference(identify(CONFIG, SOURCES, "cuda", repository), mine) == "device: cuda here, cpu there"
 
-    (repository / "algorithms/trpo.py").write_text("import algorithms.critic")
-    (repository / "algorithms/critic.py").write_text("import algorithms.ppo")
+    (repository / "algorithms/trpo.py").write_text("import algorithms.parts.critic")
+    (repository / "algorithms/parts/critic.py").write_text("import algorithms.ppo")
     code = identify(CONFIG, SOURCES, "cpu", repository)
     assert code.hash != mine.hash
     assert difference(code, mine) == (
-        "code algorithms/critic.py changed; code algorithms/trpo.py changed; code algorithms/ppo.py only here; "
-        "code algorithms/batch.py only there; code algorithms/fisher/__init__.py only there; "
+        "code algorithms/parts/critic.py changed; code algorithms/trpo.py changed; code algorithms/ppo.py only here; "
+        "code algorithms/parts/batch.py only there; code algorithms/fisher/__init__.py only there; "
         "code algorithms/fisher/solvers.py only there; and 2 more"
     )
     assert difference(mine, mine) == ""

@@ -168,7 +168,7 @@ def test_a_failed_run_keeps_its_rows_and_goes_on(tmp_path: Path, caplog: pytest.
         run.log(row(1))
         run.flush({"weights": torch.ones(2)})
         run.log(row(2))
-        run.fail("FloatingPointError:\n  the critic's loss is nan", 200)
+        run.fail("FloatingPointError:\n  the critic's loss is nan")
     record = load_run(tmp_path)
     assert (record.status, record.reason) == ("failed", "FloatingPointError: the critic's loss is nan")
     assert record.progress is not None
@@ -297,7 +297,7 @@ def test_a_failure_that_cannot_be_recorded_is_said_and_loses_nothing(
         run.flush({"n": 1})
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", disk_full)
-            run.fail("the reason", 100)
+            run.fail("the reason")
     assert "cannot record the failure (No space left on device); what was saved before is intact" in caplog.text
     assert load_run(tmp_path).status == "killed"
     with open_run(tmp_path) as run:

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from algorithms.fisher.diagonal import DiagonalFisher
 from algorithms.fisher.distributions import Distribution
-from algorithms.fisher.ekfac import EKFAC, eigenvectors
-from algorithms.fisher.kfac import KFAC
 from algorithms.fisher.metric import SampledConfig
-from algorithms.surrogate import Surrogate
+from algorithms.fisher.metrics.diagonal import DiagonalFisher
+from algorithms.fisher.metrics.ekfac import EKFAC, eigenvectors
+from algorithms.fisher.metrics.kfac import KFAC
+from algorithms.parts.surrogate import Surrogate
 from tests.algorithms.problems import (
     DISTRIBUTIONS,
     POLICIES,

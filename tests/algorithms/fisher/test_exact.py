@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 
 from algorithms.fisher.distributions import Distribution
-from algorithms.fisher.exact import ExactFisher
+from algorithms.fisher.metrics.exact import ExactFisher
 from algorithms.fisher.parameters import as_function
-from algorithms.surrogate import Surrogate
+from algorithms.parts.surrogate import Surrogate
 from tests.algorithms.problems import (
     DISTRIBUTIONS,
     POLICIES,

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.fisher.distributions import DiagonalGaussian, Distribution
-from algorithms.fisher.kfac import KFAC
 from algorithms.fisher.layers import Constant
 from algorithms.fisher.metric import SampledConfig
+from algorithms.fisher.metrics.kfac import KFAC
 from algorithms.fisher.parameters import assign
 from algorithms.fisher.solvers import Outcome
-from algorithms.policy import Policy
-from algorithms.surrogate import Surrogate
+from algorithms.parts.policy import Policy
+from algorithms.parts.surrogate import Surrogate
 from tests.algorithms.problems import (
     CHANNELS,
     DISTRIBUTIONS,
@@ -148,7 +148,7 @@ def test_inverse_products_reuse_one_factorisation_per_damping(monkeypatch: pytes
     def fail(*args: Any) -> None:
         raise AssertionError("factorised again")
 
-    monkeypatch.setattr("algorithms.fisher.kfac.cholesky_factor", fail)
+    monkeypatch.setattr("algorithms.fisher.metrics.kfac.cholesky_factor", fail)
     assert torch.equal(metric.inverse_product(b, 0.1).x, first)
     with pytest.raises(AssertionError, match="factorised again"):
         metric.inverse_product(b, 0.2)
@@ -162,7 +162,7 @@ def test_large_factors_are_solved_in_the_precision_of_the_right_hand_side(
     b = random_vectors(problem)
     expected = kfac(problem).inverse_product(b, 0.1).x
     assert_close(kfac(problem).unchecked_inverse_product(b.float(), 0.1).x.double(), expected, 1e-6)
-    monkeypatch.setattr("algorithms.fisher.kfac.LARGE", 1)
+    monkeypatch.setattr("algorithms.fisher.metrics.kfac.LARGE", 1)
     assert torch.equal(kfac(problem).inverse_product(b, 0.1).x, expected)
     in_float32 = kfac(problem).unchecked_inverse_product(b.float(), 0.1)
     assert in_float32.x.dtype == torch.float32

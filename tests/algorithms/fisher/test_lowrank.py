@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from algorithms.fisher.distributions import Distribution
-from algorithms.fisher.lowrank import LowRankConfig, LowRankFisher, nystrom
+from algorithms.fisher.metrics.lowrank import LowRankConfig, LowRankFisher, nystrom
 from algorithms.fisher.solvers import Outcome
-from algorithms.surrogate import Surrogate
+from algorithms.parts.surrogate import Surrogate
 from tests.algorithms.problems import (
     DISTRIBUTIONS,
     POLICIES,

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from algorithms.algorithm import SOLVERS, load_fisher
-from algorithms.directions import Natural
 from algorithms.fisher.distributions import Categorical, DiagonalGaussian
 from algorithms.fisher.metric import FisherConfig, Metric, Model
 from algorithms.fisher.parameters import assign, flatten
 from algorithms.fisher.solvers import Outcome, relative_residual
-from algorithms.surrogate import Surrogate
+from algorithms.parts.algorithm import SOLVERS, load_fisher
+from algorithms.parts.directions import Natural
+from algorithms.parts.surrogate import Surrogate
 from tests.algorithms.problems import (
     DISTRIBUTIONS,
     POLICIES,

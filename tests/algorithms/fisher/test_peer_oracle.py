@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from algorithms.algorithm import load_fisher
 from algorithms.fisher.distributions import Categorical, Distribution, UnitGaussian
 from algorithms.fisher.metric import Model, SampledConfig
+from algorithms.parts.algorithm import load_fisher
 from tests.algorithms.problems import assert_close
 
 ORACLE = json.loads((Path(__file__).parent / "data" / "curvlinops_oracle.json").read_text())

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.fisher.diagonal import DiagonalFisher
 from algorithms.fisher.distributions import Distribution
-from algorithms.fisher.empirical import EmpiricalFisher
-from algorithms.fisher.exact import ExactFisher
-from algorithms.fisher.kfac import KFAC
-from algorithms.fisher.mc import MonteCarloConfig, MonteCarloFisher
 from algorithms.fisher.metric import FisherConfig, SampledConfig
+from algorithms.fisher.metrics.diagonal import DiagonalFisher
+from algorithms.fisher.metrics.empirical import EmpiricalFisher
+from algorithms.fisher.metrics.exact import ExactFisher
+from algorithms.fisher.metrics.kfac import KFAC
+from algorithms.fisher.metrics.mc import MonteCarloConfig, MonteCarloFisher
 from algorithms.fisher.trace import fisher_trace
-from algorithms.surrogate import Surrogate
+from algorithms.parts.surrogate import Surrogate
 from tests.algorithms.problems import (
     DISTRIBUTIONS,
     assert_close,

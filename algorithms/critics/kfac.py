@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from algorithms.batch import Batch
-from algorithms.critic import Critic, CriticConfig
 from algorithms.fisher.distributions import UnitGaussian
 from algorithms.fisher.factors import Factors, factors_of, kronecker_factors
 from algorithms.fisher.metric import Model, backward_from
 from algorithms.fisher.parameters import assign, flatten
-from algorithms.kfac_step import KFACConfig, KFACStep
+from algorithms.parts.batch import Batch
+from algorithms.parts.critic import Critic, CriticConfig
+from algorithms.parts.kfac_step import KFACConfig, KFACStep
 
 
 @dataclass

@@ -10,9 +10,9 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor
 
-from algorithms.batch import Batch
 from algorithms.fisher.parameters import in_passes
-from algorithms.policy import NetworkConfig, network
+from algorithms.parts.batch import Batch
+from algorithms.parts.policy import NetworkConfig, network
 
 
 @dataclass
@@ -20,7 +20,7 @@ class CriticConfig:
     """What every critic's settings contain.
 
     Attributes:
-        name: `algorithms/critic_<name>.py`, and the file in `conf/critic/`.
+        name: `algorithms/critics/<name>.py`, and the file in `conf/critic/`.
         learning_rate: before the schedule.
         epochs: passes over the batch.
         minibatch_size: states per step; a smaller batch is one minibatch.
@@ -41,7 +41,7 @@ class CriticConfig:
 
 
 class Critic(ABC):
-    """V(s), fitted by least squares to the targets V(s) + A(s, a) of `algorithms.batch.gae`.
+    """V(s), fitted by least squares to the targets V(s) + A(s, a) of `algorithms.parts.batch.gae`.
 
     Attributes:
         Config: the dataclass of its settings.

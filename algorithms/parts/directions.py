@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from algorithms.algorithm import load_fisher
 from algorithms.fisher.metric import FisherConfig, Model, SampledConfig
 from algorithms.fisher.solvers import Outcome, check_dense, cholesky, conjugate_gradient
-from algorithms.surrogate import Surrogate
+from algorithms.parts.algorithm import load_fisher
+from algorithms.parts.surrogate import Surrogate
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from algorithms.batch import Batch
-from algorithms.fisher.exact import ExactFisher
 from algorithms.fisher.metric import Model
+from algorithms.fisher.metrics.exact import ExactFisher
 from algorithms.fisher.parameters import as_function, flatten, in_passes
-from algorithms.policy import Policy
+from algorithms.parts.batch import Batch
+from algorithms.parts.policy import Policy
 
 
 class Surrogate:

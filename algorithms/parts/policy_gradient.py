@@ -8,12 +8,12 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor
 
-from algorithms.algorithm import Algorithm, AlgorithmConfig, Outcome, Pair, Update
-from algorithms.directions import Adam, DirectionRule, Gradient, Natural, RMSProp
 from algorithms.fisher.parameters import assign
-from algorithms.policy import Policy
-from algorithms.step_rules import CurvatureError, Step, learning_rate_step, line_search, normalised, to_divergence
-from algorithms.surrogate import Surrogate
+from algorithms.parts.algorithm import Algorithm, AlgorithmConfig, Outcome, Pair, Update
+from algorithms.parts.directions import Adam, DirectionRule, Gradient, Natural, RMSProp
+from algorithms.parts.policy import Policy
+from algorithms.parts.step_rules import CurvatureError, Step, learning_rate_step, line_search, normalised, to_divergence
+from algorithms.parts.surrogate import Surrogate
 
 
 @dataclass

@@ -8,8 +8,8 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor
 
-from algorithms.fisher.exact import ExactFisher
 from algorithms.fisher.metric import FisherConfig, Metric, Model
+from algorithms.fisher.metrics.exact import ExactFisher
 from algorithms.fisher.solvers import Outcome, Solution, relative_residual
 
 

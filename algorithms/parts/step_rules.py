@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from algorithms.fisher.line_search import backtrack, scale_to_divergence
-from algorithms.surrogate import Surrogate
+from algorithms.parts.surrogate import Surrogate
 
 
 class CurvatureError(ArithmeticError):

@@ -9,9 +9,9 @@ import numpy as np
 from omegaconf import MISSING
 
 from algorithms.fisher.metric import FisherConfig, Metric
-from algorithms.plugins import load
-from algorithms.policy import Policy
-from algorithms.surrogate import Surrogate
+from algorithms.parts.plugins import load
+from algorithms.parts.policy import Policy
+from algorithms.parts.surrogate import Surrogate
 
 DIRECTIONS = ("gradient", "sgd", "adam", "rmsprop", "natural")
 STEP_RULES = ("lr", "normalised", "kl", "line_search")
@@ -83,8 +83,8 @@ class Pair:
 
 
 def load_fisher(name: str) -> type[Metric]:
-    """The metric in `algorithms/fisher/<name>.py`. Raises ValueError."""
-    return load("fisher", name, Metric, f"algorithms.fisher.{name}")
+    """The metric in `algorithms/fisher/metrics/<name>.py`. Raises ValueError."""
+    return load("fisher", name, Metric, f"algorithms.fisher.metrics.{name}")
 
 
 def _check_choice(setting: str, value: str, choices: tuple[str, ...]) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from algorithms.algorithm import Outcome, Update
-from algorithms.batch import Batch, explained_variance
 from algorithms.fisher.parameters import flatten
 from algorithms.fisher.solvers import conjugate_gradient, shifted_conjugate_gradient
 from algorithms.fisher.trace import fisher_trace
-from algorithms.surrogate import Surrogate
+from algorithms.parts.algorithm import Outcome, Update
+from algorithms.parts.batch import Batch, explained_variance
+from algorithms.parts.surrogate import Surrogate
 
 Row = dict[str, float | int | bool | str | None]
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from algorithms.batch import Batch
-from algorithms.critic import Critic, CriticConfig
+from algorithms.parts.batch import Batch
+from algorithms.parts.critic import Critic, CriticConfig
 
 
 class AdamCritic(Critic):

@@ -9,8 +9,8 @@ from omegaconf import MISSING
 from torch import Tensor, nn
 
 from algorithms.fisher.factors import Factors, RunningFactors, factors_from_state, factors_to_state
-from algorithms.fisher.kfac import KFAC
 from algorithms.fisher.layers import layers_of
+from algorithms.fisher.metrics.kfac import KFAC
 from algorithms.fisher.parameters import flatten
 from algorithms.fisher.solvers import JITTERS, Outcome
 

@@ -1,0 +1,145 @@
+"""The command line of `train.py`: settings checked, the run directory opened, the run trained and its end told."""
+
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+import numpy as np
+import torch
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from command.interrupt import Interrupt, Interrupted
+from command.messages import describe, is_shortage, refuse, remedy
+from command.watch import Watch
+from envs.normalisers import ObservationNormaliser
+from envs.snapshot import unresumable
+from envs.tasks import make, spaces
+from settings import RunConfig, typed
+from tracking.checkpoint import FormatError
+from tracking.identity import REPOSITORY, identify
+from tracking.lock import RunLocked
+from tracking.run import IdentityMismatch, Run
+from training.determinism import prepare_torch
+from training.learner import build_policy
+from training.loop import train
+
+log = logging.getLogger(__name__)
+
+
+def cli(interrupt: Interrupt) -> None:
+    """Run `train.py`; settings that Hydra refuses are told in one line."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing
+    if {"--help", "-h"} & set(sys.argv):  # there are no settings to show before these are chosen
+        given = {argument.partition("=")[0] for argument in sys.argv}
+        sys.argv += [f"{key}={name}" for key, name in (("algorithm", "trpo"), ("env", "hopper")) if key not in given]
+
+    @hydra.main(config_path=str(REPOSITORY / "conf"), config_name="config", version_base="1.3")
+    def main(composed: DictConfig) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        code = start(composed, interrupt)
+        if code:
+            sys.exit(code)
+
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(refuse(error))
+
+
+def start(composed: DictConfig, interrupt: Interrupt) -> int:
+    """Check the settings, open the run directory and train; returns the exit code."""
+    try:
+        config = typed(composed)
+        check(config)
+        resolved = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+        identity = identify(resolved)
+        gpu = prepare_torch(config.device, config.threads)
+        run = Run.open(
+            Path(config.run_dir),
+            resolved,
+            identity,
+            threads=config.threads,
+            gpu=gpu,
+            tracker=config.tracker,
+        )
+    except (ValueError, OmegaConfBaseException) as error:
+        return refuse(error)
+    except (IdentityMismatch, FormatError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 3
+    except RunLocked as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 4
+    with run:
+        if run.finished:
+            run.write_status()
+            print(f"already finished; files in {run.run_dir}")
+            return 0
+        return follow(config, run, interrupt)
+
+
+def follow(config: RunConfig, run: Run, interrupt: Interrupt) -> int:
+    """Train an open run, record how it ended and say so; returns the exit code."""
+    label = f"{config.env.name} {config.algorithm.name} seed {config.seed}"
+    try:
+        with interrupt.armed(), Watch(interrupt, label, config.algorithm.batch_size, config.updates) as watch:
+            train(config, run, watch, resumable(config))
+    except Interrupted as stop:
+        run.stopped()
+        print(f"stopped by {stop.signal.name}; {going_on(run)}", file=sys.stderr)
+        return 128 + stop.signal
+    except Exception as error:
+        run.fail(describe(error))
+        traceback.print_exc()
+        if not is_shortage(error):
+            return 1
+        print(f"train.py: {describe(error)}; {remedy(error, config)}", file=sys.stderr)
+        return 5
+    if not run.finished:
+        print(f"stopped after {run.env_steps:,} steps, as stop_after asks; {going_on(run)}")
+        return 0
+    score = run.manifest["episode_return"]
+    print(
+        f"{label}: episode_return "
+        f"{'null (no episode has ended in every environment)' if score is None else f'{score:.1f}'} "
+        f"after {run.env_steps:,} steps, {config.updates * config.algorithm.batch_size / run.wall_time:,.0f} steps/s; "
+        f"files in {run.run_dir}"
+    )
+    return 0
+
+
+def going_on(run: Run) -> str:
+    """What the same command does with a run that has stopped."""
+    if run.saved_updates:
+        return f"update {run.saved_updates} is saved, and the same command goes on after it"
+    return "no update is saved, and the same command starts from step 0"
+
+
+def resumable(config: RunConfig) -> bool:
+    """Whether the task's environments can be saved exactly; warns if not."""
+    reason = unresumable(config.env)
+    if reason is not None:
+        log.warning("%s: a run of it that is cut off starts again from its first step", reason)
+    return reason is None
+
+
+def check(config: RunConfig) -> None:
+    """Make what the settings describe once, small and unused, so that its parts can refuse them before any compute."""
+    env = make(config.env, 1)
+    sizes = spaces(env)
+    env.close()
+    rollout = config.rollout
+    normaliser = ObservationNormaliser(sizes.observation_shape, rollout.normalise_observations, rollout.clip)
+    if normaliser.image_moments is not None and rollout.warmup_steps == 0:
+        raise ValueError(
+            "rollout.warmup_steps=0: images are normalised by those of the warm-up; give it steps, or set "
+            "rollout.normalise_observations=false"
+        )
+    policy = build_policy(config, sizes, torch.Generator())
+    config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))

@@ -1,0 +1,52 @@
+"""What goes along with the updates of a run: signals held back, progress shown."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from command.interrupt import Interrupt
+
+
+class Watch:
+    """Goes along with a run, update by update; use it as a context manager, which ends the progress bar.
+
+    Progress is a bar on a terminal and otherwise a line per tenth of the run.
+
+    Args:
+        interrupt: the signals of the process.
+        label: names the run.
+        batch_size: environment steps of an update.
+        updates: number of updates of the whole run.
+    """
+
+    def __init__(self, interrupt: Interrupt, label: str, batch_size: int, updates: int) -> None:
+        self.interrupt, self.label, self.batch_size, self.updates = interrupt, label, batch_size, updates
+        self._bar: tqdm | None = None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal waits for the end of the update."""
+        return self.interrupt.signal != 0
+
+    @contextmanager
+    def update(self, i: int) -> Iterator[None]:
+        """Around update number i, from 0: a signal waits for its end, and it counts as done afterwards."""
+        if self._bar is None and sys.stderr.isatty():
+            size, label = self.batch_size, self.label
+            self._bar = tqdm(initial=i * size, total=self.updates * size, desc=label, unit=" steps", unit_scale=True)
+        with self.interrupt.deferred():
+            yield
+        if self._bar is not None:
+            self._bar.update(self.batch_size)
+        elif (i + 1) * 10 // self.updates > i * 10 // self.updates:
+            done, all_steps = ((n * self.batch_size) for n in (i + 1, self.updates))
+            print(f"{self.label}: {done:,} of {all_steps:,} steps", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
