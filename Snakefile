@@ -8,42 +8,37 @@ import json
 import os
 import re
 import sys
-from inspect import signature
 from pathlib import Path
 
-from snakemake.io import IOFile
-
-from pipeline.fingerprint import made_from
+from pipeline.cell import Contents
 from pipeline.options import OptionError, read_options
-from pipeline.overview import failed_cells, overview
+from pipeline.overview import overview, state_of
 from pipeline.reuse import plan, reusable
-from pipeline.suites import RUN_DIR, SuiteError, load_suite
+from pipeline.suites import RUN_DIR, SuiteError, load_suites
 from tracking.published import PublishedError
 
+CONTENTS = Contents()
 try:
     OPTIONS = read_options(
         config,
         {
-            "suite": "mujoco",
+            "suite": "full",
             "retry_failed": False,
-            "reuse_published": True,
+            "reuse_published": False,
             "sample": 3,  # this and the next two: of `verify`
             "sample_seed": 0,
             "stop_after": 0,
         },
     )
-    SUITE = load_suite(OPTIONS["suite"])
-    PUBLISHED = reusable(SUITE) if OPTIONS["reuse_published"] else {}
+    SUITES = {suite.name: suite for suite in load_suites(OPTIONS["suite"])}
+    PUBLISHED = {
+        name: reusable(suite, CONTENTS) if OPTIONS["reuse_published"] else {} for name, suite in SUITES.items()
+    }
 except (OptionError, SuiteError, PublishedError) as error:
     sys.exit(str(error))
 
-RESULTS = f"results/{SUITE.name}"
-RUN = RUN_DIR.replace("{suite}", SUITE.name)
-CELLS = {(cell.env, cell.variant, str(cell.seed)): cell for cell in SUITE.cells}
-TRAINED = [cell for cell in SUITE.cells if cell not in PUBLISHED]
-STATUS = [f"{cell.run_dir}/status.json" for cell in TRAINED]
-MADE_FROM = {cell: [f"{name}: {value}" for name, value in made_from(cell).items()] for cell in SUITE.cells}
-RETRIED = failed_cells(TRAINED) if OPTIONS["retry_failed"] else []
+CELLS = {(name, cell.env, cell.variant, str(cell.seed)): cell for name, suite in SUITES.items() for cell in suite.cells}
+TRAINED = {name: [cell for cell in suite.cells if cell not in PUBLISHED[name]] for name, suite in SUITES.items()}
 RETRIES = 2
 
 # Jobs run under the Python that runs Snakemake, whichever `python` the PATH finds first.
@@ -51,38 +46,24 @@ os.environ.update(PYTHON=sys.executable)
 
 
 def cell_of(wildcards):
-    return CELLS[wildcards.env, wildcards.variant, wildcards.seed]
-
-
-def ingredient(place):
-    """The parameter that is entry number `place` of what a cell is made from; its last one where others have more."""
-
-    def entry(wildcards):
-        entries = MADE_FROM[cell_of(wildcards)]
-        return entries[min(place, len(entries) - 1)]
-
-    entry.__signature__ = signature(entry)  # or Snakemake works it out anew for every cell, which takes longest of all
-    return entry
+    return CELLS[wildcards.suite, wildcards.env, wildcards.variant, wildcards.seed]
 
 
 def tables_and_figures(wildcards):
     """What `all` asks for.
 
-    When Snakemake calls this it can read its records and has not decided yet what to do: the time to say what is ahead,
-    and to force failed cells, as Snakemake itself does with those that it finds half done.
+    When Snakemake calls this it has not decided yet what to do: the time to say what is ahead, and to force the cells
+    whose results are there and do not count.
     """
-
-    def recorded(file):
-        return workflow.persistence.params(IOFile(file, rule=rules.train.rule))
-
     if workflow.is_main_process:
-        workflow.dag.forcefiles.update(f"{cell.run_dir}/status.json" for cell in RETRIED)
-        if PUBLISHED:
-            say(f"{len(PUBLISHED)} of {len(SUITE.cells)} cells are published, which reuse_published=false trains again")
-        made_from = {cell: MADE_FROM[cell] for cell in TRAINED}
-        for line in overview(made_from, SUITE.total_steps, recorded, RETRIED) if TRAINED else []:
-            say(line)
-    return [f"{RESULTS}/tables/index.md", f"{RESULTS}/figures/.complete"]
+        for name, suite in SUITES.items():
+            state = state_of(TRAINED[name], CONTENTS)
+            retried = state.failed if OPTIONS["retry_failed"] else []
+            workflow.dag.forcefiles.update(f"{cell.run_dir}/status.json" for cell in (*state.changed, *retried))
+            for line in overview(suite, state, CONTENTS, PUBLISHED[name], retried):
+                say(f"suite {name}: {line}")
+    done = ("tables/index.md", "figures/.complete")
+    return [f"results/{name}/{file}" for name in SUITES for file in done]
 
 
 def any_of(names):
@@ -90,7 +71,14 @@ def any_of(names):
 
 
 def say(message):
-    print(f"suite {SUITE.name}: {message}", file=sys.stderr, flush=True)
+    print(message, file=sys.stderr, flush=True)
+
+
+wildcard_constraints:
+    suite=any_of(SUITES),
+    env=any_of(env for _, env, _, _ in CELLS),
+    variant=any_of(variant for _, _, variant, _ in CELLS),
+    seed=any_of(seed for _, _, _, seed in CELLS),
 
 
 rule all:
@@ -101,10 +89,9 @@ rule all:
 # status.json is the only file of a run that is declared, because Snakemake deletes outputs and logs before it starts
 # a job: the tables, the checkpoint and train.log must survive that, since train.py finds out what to do with them.
 #
-# A cell is done for as long as its parameters stay what they were: its overrides, and the code, conf and packages it
-# is made from. These are one parameter each, so that Snakemake names those that have changed. What may change without
-# a rerun is no parameter: the shell command (the trigger `code` is off, see profiles/default), the number of attempts
-# (a resource), the directory (from the output).
+# A cell is done for as long as its run is of today's identity, which is a parameter. The run directory is asked as
+# well, since Snakemake's own records may be gone. What may change without a rerun is no parameter: the shell command
+# (the trigger `code` is off, see profiles/default), the number of attempts (a resource), the directory (from the output).
 #
 # Low seeds come first: a grid cut short is a grid with fewer seeds.
 #
@@ -112,13 +99,9 @@ rule all:
 # inside a cluster job, where Snakemake says `--retries 0`.
 rule train:
     output:
-        f"{RUN}/status.json",
+        f"{RUN_DIR}/status.json",
     log:
-        f"{RESULTS}/logs/{{env}}/{{variant}}/seed-{{seed}}.log",
-    wildcard_constraints:
-        env=any_of(cell.env for cell in SUITE.cells),
-        variant=any_of(cell.variant for cell in SUITE.cells),
-        seed=any_of(str(cell.seed) for cell in SUITE.cells),
+        "results/{suite}/logs/{env}/{variant}/seed-{seed}.log",
     priority: lambda wildcards: -int(wildcards.seed)
     retries: RETRIES
     threads: 1
@@ -126,11 +109,11 @@ rule train:
         attempt=lambda wildcards, attempt: attempt,
         attempts=RETRIES + 1,
     params:
-        *map(ingredient, range(max(map(len, MADE_FROM.values())))),
+        identity=lambda wildcards: CONTENTS.hash(cell_of(wildcards)),
         overrides=lambda wildcards: cell_of(wildcards).overrides,
         run_dir=subpath(output[0], parent=True),
     shell:
-        '"$PYTHON" -m pipeline.run_cell {params.run_dir} --attempt {resources.attempt} '
+        '"$PYTHON" -m pipeline.run_cell {params.run_dir} --identity {params.identity:q} --attempt {resources.attempt} '
         "--attempts {resources.attempts} --pipeline-pid $PPID "
         '-- "$PYTHON" train.py {params.overrides:q} 2>&1 | tee {log} >&2'
 
@@ -138,23 +121,22 @@ rule train:
 # Rewritten whenever the grid changes, as it does with the suite file, a new algorithm or a newly published cell.
 rule suite:
     output:
-        f"{RESULTS}/suite.json",
+        "results/{suite}/suite.json",
     log:
-        f"{RESULTS}/logs/suite.log",
+        "results/{suite}/logs/suite.log",
     params:
-        name=SUITE.name,
-        retrain="" if OPTIONS["reuse_published"] else "--retrain",
-        grid=lambda wildcards: json.dumps(plan(SUITE, PUBLISHED)),
+        reuse="--reuse" if OPTIONS["reuse_published"] else "",
+        grid=lambda wildcards: json.dumps(plan(SUITES[wildcards.suite], PUBLISHED[wildcards.suite])),
     shell:
-        '"$PYTHON" -m pipeline.reuse {params.name} {params.retrain} > {output} 2> {log}'
+        '"$PYTHON" -m pipeline.reuse {wildcards.suite} {params.reuse} > {output} 2> {log}'
 
 
 # Repeated whenever a cell, the grid or the code that reads them changes.
 rule analyse:
     input:
-        cells=STATUS,
-        published=list(PUBLISHED.values()),
-        suite=f"{RESULTS}/suite.json",
+        cells=lambda wildcards: [f"{cell.run_dir}/status.json" for cell in TRAINED[wildcards.suite]],
+        published=lambda wildcards: list(PUBLISHED[wildcards.suite].values()),
+        suite="results/{suite}/suite.json",
         code=sorted(
             str(path)
             for room in ("analysis", "tracking")
@@ -162,35 +144,46 @@ rule analyse:
             if path.suffix in (".py", ".csv")
         ),
     output:
-        tables=f"{RESULTS}/tables/index.md",
-        figures=touch(f"{RESULTS}/figures/.complete"),
+        tables="results/{suite}/tables/index.md",
+        figures=touch("results/{suite}/figures/.complete"),
     log:
-        f"{RESULTS}/logs/analyse.log",
+        "results/{suite}/logs/analyse.log",
     params:
         results=subpath(input.suite, parent=True),
     shell:
         '"$PYTHON" -m analysis {params.results} > {log} 2>&1'
 
 
-# The three rules below make nothing that Snakemake could find up to date: whoever names them, runs them.
+# The rules below make nothing that Snakemake could find up to date: whoever names them, runs them.
 
 
-# What there is of the suite, into results/published/.
+# What there is of the suites, into results/published/.
 rule publish:
     log:
-        f"{RESULTS}/logs/publish.log",
+        f"results/logs/publish-{OPTIONS['suite']}.log",
     params:
-        name=SUITE.name,
+        names=list(SUITES),
     shell:
-        '"$PYTHON" -m pipeline.publish {params.name} 2>&1 | tee {log} >&2'
+        '"$PYTHON" -m pipeline.publish {params.names} 2>&1 | tee {log} >&2'
+
+
+# Published cells of other code than today's, taken over where the code of today gives the same bits.
+rule carry:
+    log:
+        f"results/logs/carry-{OPTIONS['suite']}.log",
+    threads: workflow.cores
+    params:
+        names=list(SUITES),
+    shell:
+        '"$PYTHON" -m pipeline.carry {params.names} --jobs {threads} 2>&1 | tee {log} >&2'
 
 
 # Tables and figures of the published suites from their cells alone, compared with those that are there.
 rule published:
     log:
-        f"{RESULTS}/logs/published.log",
+        "results/logs/published.log",
     params:
-        names=OPTIONS["suite"] if "suite" in config else "",
+        names=list(SUITES) if "suite" in config else [],
     shell:
         '"$PYTHON" -m pipeline.rebuild {params.names} 2>&1 | tee {log} >&2'
 
@@ -198,20 +191,21 @@ rule published:
 # Some published cells trained again, as far as shows whether they come out the same.
 rule verify:
     log:
-        f"{RESULTS}/logs/verify.log",
+        f"results/logs/verify-{OPTIONS['suite']}.log",
     params:
-        name=SUITE.name,
+        names=list(SUITES),
         sample=OPTIONS["sample"],
         sample_seed=OPTIONS["sample_seed"],
         stop_after=OPTIONS["stop_after"],
     shell:
-        '"$PYTHON" -m pipeline.verify {params.name} --sample {params.sample} --sample-seed {params.sample_seed} '
+        '"$PYTHON" -m pipeline.verify {params.names} --sample {params.sample} --sample-seed {params.sample_seed} '
         "--stop-after {params.stop_after} 2>&1 | tee {log} >&2"
 
 
 onsuccess:
-    say(f"tables in {RESULTS}/tables/index.md, figures in {RESULTS}/figures/")
+    for name in SUITES:
+        say(f"suite {name}: tables in results/{name}/tables/index.md, figures in results/{name}/figures/")
 
 
 onerror:
-    say("not complete; the same command goes on where this one ended")
+    say(f"suite {OPTIONS['suite']}: not complete; the same command goes on where this one ended")

@@ -17,7 +17,7 @@ import torch
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from command.messages import refuse
+from command.refusals import refuse
 from envs.normalisers import ObservationNormaliser
 from envs.rollout import EvaluationConfig, evaluate
 from envs.tasks import make, spaces

@@ -49,6 +49,7 @@ class RunConfig:
     total_steps: int = MISSING
     stop_after: int | None = MISSING
     run_dir: str = MISSING
+    identity: str | None = None
     device: str = MISSING
     threads: int = MISSING
     workers: int = 1

@@ -27,7 +27,7 @@ from algorithms.parts.surrogate import Surrogate
 from analysis.provenance import benchmark
 from analysis.tables.formats import Table, number
 from benchmarks.runs import chosen
-from command.messages import refuse
+from command.refusals import refuse
 from settings import RunConfig, typed
 from tracking.identity import REPOSITORY
 from training.determinism import prepare_torch

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository i
 from analysis.provenance import benchmark
 from analysis.tables.formats import Record, Table, number
 from benchmarks.runs import RunFailed, train
-from command.messages import refuse
+from command.refusals import refuse
 from settings import typed
 from tracking.identity import REPOSITORY
 from tracking.record import load_run

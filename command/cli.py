@@ -4,18 +4,22 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
 import numpy as np
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from command.composition import conf_files
+from command.failures import describe, is_shortage, remedy
 from command.interrupt import Interrupt, Interrupted
-from command.messages import describe, is_shortage, refuse, remedy
+from command.refusals import refuse
 from command.watch import Watch
 from envs.normalisers import ObservationNormaliser
 from envs.snapshot import unresumable
@@ -42,7 +46,7 @@ def cli(interrupt: Interrupt) -> None:
     @hydra.main(config_path=str(REPOSITORY / "conf"), config_name="config", version_base="1.3")
     def main(composed: DictConfig) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-        code = start(composed, interrupt)
+        code = start(composed, interrupt, conf_files(HydraConfig.get().overrides.task))
         if code:
             sys.exit(code)
 
@@ -52,13 +56,16 @@ def cli(interrupt: Interrupt) -> None:
         sys.exit(refuse(error))
 
 
-def start(composed: DictConfig, interrupt: Interrupt) -> int:
-    """Check the settings, open the run directory and train; returns the exit code."""
+def start(composed: DictConfig, interrupt: Interrupt, conf: Sequence[str] = ("conf",)) -> int:
+    """Check the settings, open the run directory and train; returns the exit code. `conf`: files they come from."""
     try:
         config = typed(composed)
         check(config)
         resolved = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
         identity = identify(resolved)
+        if config.identity not in (None, identity.hash):
+            print("train.py: settings or code have changed since this run was planned; plan it again", file=sys.stderr)
+            return 6
         gpu = prepare_torch(config.device, config.threads)
         run = Run.open(
             Path(config.run_dir),
@@ -66,6 +73,7 @@ def start(composed: DictConfig, interrupt: Interrupt) -> int:
             identity,
             threads=config.threads,
             gpu=gpu,
+            conf=conf,
             tracker=config.tracker,
         )
     except (ValueError, OmegaConfBaseException) as error:

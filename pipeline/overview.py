@@ -1,89 +1,97 @@
 """What `snakemake` says before it trains: how much is done, what is out of date and why, what the rest will take."""
 
-import ast
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
+from pipeline.cell import Contents, Refused
 from pipeline.forecast import forecast
-from pipeline.suites import Cell
-from tracking.identity import REPOSITORY
-from tracking.manifest import STATUS, read_status
+from pipeline.suites import Cell, Suite
+from tracking.identity import changes
+from tracking.manifest import STATUS, read_manifest, read_status, recorded_identity, uncommitted
 
 NAMED = 6  # changes that a message lists before it counts the rest
 
 
+@dataclass(frozen=True)
+class State:
+    """Where the cells of a suite stand. A cell is done if its status.json is of today's identity.
+
+    Attributes:
+        done: finished or failed.
+        failed: those of `done` that failed.
+        changed: trained from other settings, code or packages than today's; what has changed of each.
+        new: without a result.
+    """
+
+    done: list[Cell]
+    failed: list[Cell]
+    changed: dict[Cell, list[str]]
+    new: list[Cell]
+
+
+def state_of(cells: Iterable[Cell], contents: Contents) -> State:
+    """Ask the run directory of every cell."""
+    state = State([], [], {}, [])
+    for cell in cells:
+        run_dir = contents.root / cell.run_dir
+        try:
+            status = read_status(run_dir)
+        except ValueError:  # damaged: nothing is known of it
+            status = None
+        if status is None:
+            state.new.append(cell)
+        elif status["identity"] == contents.hash(cell):
+            state.done.append(cell)
+            if status["status"] == "failed":
+                state.failed.append(cell)
+        else:
+            state.changed[cell] = _changes(cell, contents)
+    return state
+
+
+def _changes(cell: Cell, contents: Contents) -> list[str]:
+    try:
+        manifest = read_manifest(contents.root / cell.run_dir)
+        if manifest is None:
+            return ["its run left no manifest"]
+        return changes(recorded_identity(manifest), contents.identity(cell)) or [f"its {STATUS} is of another run"]
+    except (Refused, ValueError, KeyError) as error:
+        return [str(error)]
+
+
 def overview(
-    made_from: Mapping[Cell, Collection[str]],
-    total_steps: int,
-    recorded: Callable[[str], Collection[str] | None],
-    retried: Collection[Cell] = (),
-    root: Path = REPOSITORY,
+    suite: Suite, state: State, contents: Contents, published: Collection[Cell] = (), retried: Collection[Cell] = ()
 ) -> list[str]:
-    """One or two lines: how many cells are done and to train, and their cost; what has changed since others were done.
+    """A line each: what is done and ahead, at what cost; what has changed; what will keep new cells unpublishable.
 
     Args:
-        made_from: every cell, and what it would be trained from today, as in the parameters of its rule.
-        total_steps: of every run.
-        recorded: the parameters that Snakemake made a file with, each written as Python; None if it knows none.
-        retried: failed cells that are to be tried again.
-        root: the repository.
+        suite: the suite.
+        state: of its cells without those `published`.
+        contents: what cells are made of.
+        published: cells whose published results are reused.
+        retried: failed cells that are tried again.
     """
-    changed: dict[Cell, list[str]] = {}
-    to_train, failed = [], 0
-    for cell, ingredients in made_from.items():
-        status = f"{cell.run_dir}/{STATUS}"
-        if not (root / status).exists():
-            to_train.append(cell)
-            continue
-        before, now = recorded(status), {repr(cell.overrides), *map(repr, ingredients)}
-        if before is not None and set(before) != now:
-            changed[cell] = list(_differences(set(before) - now, now - set(before)))
-        if cell in changed or cell in retried:
-            to_train.append(cell)
-        elif _has_failed(root / cell.run_dir):
-            failed += 1
-    line = f"{len(made_from)} cells, {len(made_from) - len(to_train)} done"
-    if failed:
+    to_train = [*state.new, *state.changed, *retried]
+    line = f"{len(suite.cells)} cells, {len(state.done) - len(retried) + len(published)} done"
+    if published:
+        line += f" ({len(published)} published)"
+    if failed := len(state.failed) - len(retried):
         line += f" ({failed} failed, which --config retry_failed=true tries again)"
-    if to_train:
-        line += f", {len(to_train)} to train"
-        line += f" ({len(retried)} failed before)" if retried else ""
-        line += f": {forecast(to_train, total_steps, {*changed}, root)}"
-    return [line, _explain(changed)] if changed else [line]
-
-
-def failed_cells(cells: Iterable[Cell], root: Path = REPOSITORY) -> list[Cell]:
-    """Those whose status.json says that they failed."""
-    return [cell for cell in cells if _has_failed(root / cell.run_dir)]
-
-
-def _has_failed(run_dir: Path) -> bool:
-    try:
-        status = read_status(run_dir)
-    except ValueError:  # damaged; a result to Snakemake, and the analysis says what is wrong with it
-        return False
-    return status is not None and status["status"] == "failed"
-
-
-def _differences(before: Collection[str], now: Collection[str]) -> Iterator[str]:
-    """In words, what differs between two sets of parameters: overrides in a tuple, `name: value` of all else."""
-    old, new = _by_name(before), _by_name(now)
-    for name in sorted(old.keys() | new.keys()):
-        if name not in old or name not in new:
-            yield f"{name} {'new' if name in new else 'gone'}"
-        elif old[name] != new[name]:
-            yield f"{name} changed" if name.endswith(".py") else f"{name} {old[name]} -> {new[name]}"
-
-
-def _by_name(parameters: Collection[str]) -> dict[str, str]:
-    named: dict[str, str] = {}
-    for parameter in map(ast.literal_eval, parameters):
-        if isinstance(parameter, tuple):
-            named |= {f"override {key}": value for key, _, value in (entry.partition("=") for entry in parameter)}
-        else:
-            name, _, value = str(parameter).partition(": ")
-            named[name] = value
-    return named
+    if not to_train:
+        return [line]
+    line += f", {len(to_train)} to train"
+    line += f" ({len(retried)} failed before)" if retried else ""
+    line += f": {forecast(to_train, suite.total_steps, state.changed, contents.root)}"
+    lines = [line]
+    if state.changed:
+        lines.append(_explain(state.changed))
+    if files := uncommitted(contents.files(to_train), contents.root):
+        more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+        lines.append(
+            f"uncommitted changes in {', '.join(files[:NAMED])}{more}: what is trained now cannot be published; "
+            "commit first if it shall be"
+        )
+    return lines
 
 
 def _explain(changed: Mapping[Cell, list[str]]) -> str:

@@ -1,46 +1,40 @@
-"""Publish what a suite has: `python -m pipeline.publish NAME` writes results/published/NAME/.
+"""Publish what suites have: `python -m pipeline.publish NAME ...` writes results/published/NAME/.
 
-Every finished or failed run becomes a published cell, a file of some 10 KB with all that tables and figures need.
-Cells that are published already and have no run here stay and count, so that a grid can be run in portions on several
-machines. A cell is refused, by name, if its run does not come from committed code or is not the one that the suite
-describes today.
+Every finished or failed run becomes a published cell, a small file with all that tables and figures need. Cells that
+are published already and have no run here stay and count, so that a grid can be run in portions on several machines.
+A run is refused if it does not come from committed code or is not the one that the suite describes today. A published
+cell that is not of today is reported; it stays, and the tables keep it.
 """
 
 import argparse
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from analysis.__main__ import TABLES, analyse
+from analysis.cells import load_suite as load_results
 from analysis.condensed import condense
-from envs.tasks import EnvConfig
-from pipeline.fingerprint import fingerprint
+from pipeline.cell import Contents
 from pipeline.reuse import plan, published_path
 from pipeline.suites import Cell, Suite, SuiteError, load_suite
-from settings import RunConfig, explain
 from tracking.files import write_json
-from tracking.identity import REPOSITORY, CellIdentity, difference, identify
+from tracking.identity import REPOSITORY, CellIdentity, difference
 from tracking.manifest import MANIFEST, recorded_identity
-from tracking.published import read_published, write_published
-from tracking.record import ALIGNMENT, CHECKPOINT, EPISODES, EVALUATION, PROGRESS, load_run
-from train import training_modules
+from tracking.published import read_header, read_published, write_published
+from tracking.record import ALIGNMENT, CHECKPOINT, EPISODES, EVALUATION, PROGRESS, RunRecord, load_run
 
 FILES = (MANIFEST, PROGRESS, EPISODES, ALIGNMENT, EVALUATION, CHECKPOINT)
 """Files of a run directory whose SHA-256 a published cell records."""
 PROVENANCE = ("started", "resumed", "git", "packages", "python", "platform", "cpu", "gpu", "threads")
 """Entries of the manifest that a published cell repeats, beside the identity."""
 NO_CURVES = pa.table({"env_steps": pa.array([], pa.int64())})
-NOT_COMPARED = ("format", "run", "provenance", "files")
+NOT_COMPARED = ("format", "run", "provenance", "files", "carried")
 """Parts of a published cell that may differ where its numbers, which `content` stands for, are the same."""
 
 
@@ -50,49 +44,79 @@ class Refused(ValueError):
 
 @dataclass
 class Report:
-    """What became of the cells of a suite: how many of each, and a line for each that was refused."""
+    """What became of the cells of a suite.
+
+    Attributes:
+        count: how many were published, kept and so on.
+        refused: those that were not, by reason.
+        held: why tables and figures were left as they were; empty if they were renewed.
+    """
 
     count: Counter[str] = field(default_factory=Counter)
-    refused: list[str] = field(default_factory=list)
+    refused: dict[str, list[Cell]] = field(default_factory=dict)
+    held: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run that may be published: its header and curves."""
+
+    header: dict[str, Any]
+    curves: pa.Table
 
 
 def publish(suite: Suite, root: Path = REPOSITORY) -> Report:
     """Write the published cells of a suite, its plan, tables and figures. The working directory must be `root`."""
-    report = Report()
-    planned = plan(suite, {cell: published_path(suite, cell) for cell in suite.cells})
-    for cell, entry in zip(suite.cells, planned["cells"], strict=True):
+    report, contents = Report(), Contents(root)
+    candidates: dict[Cell, Candidate] = {}
+    stale: set[tuple[str, str]] = set()  # environments and variants with a published cell that is not of today
+
+    def refuse(cell: Cell, reason: Exception) -> None:
+        report.refused.setdefault(str(reason), []).append(cell)
+
+    for cell in suite.cells:
         try:
-            identity = todays_identity(cell, root)
-            entry["identity"] = identity.hash
-            report.count[publish_cell(suite, cell, identity, root)] += 1
+            candidate = assess(suite, cell, contents)
+            if candidate is not None:
+                candidates[cell] = candidate
+            else:
+                report.count[_kept(suite, cell, contents)] += 1
         except ValueError as error:
-            report.refused.append(f"{cell.env}/{cell.variant}/seed-{cell.seed}: {error}")
-    folder = root / "results" / "published" / suite.name
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "suite.json", planned)
-    analyse(folder)
+            refuse(cell, error)
+            if (root / published_path(suite, cell)).is_file():
+                stale.add((cell.env, cell.variant))
+    for cell, candidate in candidates.items():
+        if (cell.env, cell.variant) in stale:
+            mixed = "other published seeds of its variant are of other code or settings; carry or train them first"
+            refuse(cell, Refused(mixed))
+        else:
+            report.count[_write(root / published_path(suite, cell), candidate)] += 1
+    report.held = _renew(suite, root)
     return report
 
 
-def publish_cell(suite: Suite, cell: Cell, identity: CellIdentity, root: Path = REPOSITORY) -> str:
-    """Publish one cell, or find it published; returns what was done. ValueError says why it is refused."""
-    path = root / published_path(suite, cell)
-    record = load_run(root / cell.run_dir)
+def assess(suite: Suite, cell: Cell, contents: Contents) -> Candidate | None:
+    """The run of a cell as it would be published; None without one that has ended. ValueError says what forbids it."""
+    record = load_run(contents.root / cell.run_dir)
     if record.status not in ("finished", "failed"):
-        return _keep(suite, cell, identity, path, root)
-    manifest = record.manifest
+        return None
+    identity, manifest = contents.identity(cell), record.manifest
     if manifest is None:
         raise Refused(f"its run left no manifest ({record.reason}); repair what stopped it and train it again")
     recorded = recorded_identity(manifest)
     if recorded.hash != identity.hash:
         raise Refused(f"its run is not of today's suite ({difference(identity, recorded)}); train it again")
     if manifest["git"] is None or manifest["git"]["dirty"]:
-        state = "outside git" if manifest["git"] is None else "with uncommitted changes"
+        state = "outside git" if manifest["git"] is None else "with uncommitted changes of what it is made from"
         raise Refused(
-            f"published numbers come from a committed manifest, and its run was trained {state}; "
-            f"commit, remove {cell.run_dir} and train it again"
+            f"published numbers come from committed code, and its run was trained {state}; "
+            f"commit, remove its directory in results/{suite.name}/runs and train it again"
         )
-    run = condense(record, suite.total_steps, suite.delta_ref)
+    return _condensed(suite, cell, record, manifest)
+
+
+def _condensed(suite: Suite, cell: Cell, record: RunRecord, manifest: Mapping[str, Any]) -> Candidate:
+    run, recorded = condense(record, suite.total_steps, suite.delta_ref), recorded_identity(manifest)
     header = {
         "env": cell.env,
         "variant": cell.variant,
@@ -100,54 +124,74 @@ def publish_cell(suite: Suite, cell: Cell, identity: CellIdentity, root: Path = 
         "seed": cell.seed,
         "state": record.status,
         "reason": record.reason or "",
-        "identity": identity.hash,
+        "identity": recorded.hash,
         "content": run.content() if run else "",
         "total_steps": suite.total_steps,
         "delta_ref": suite.delta_ref,
-        **_made_from(cell, root),
+        "overrides": list(cell.overrides),
         "run": run.header() if run else None,
         "provenance": {name: manifest.get(name) for name in PROVENANCE} | {"identity": recorded.parts},
         "files": {name: _sha256(file) for name in FILES if (file := record.run_dir / name).is_file()},
     }
+    return Candidate(header, run.table() if run else NO_CURVES)
+
+
+def _write(path: Path, candidate: Candidate) -> str:
+    """Publish a run, or find its numbers published; returns which."""
     before = _compared(read_published(path)[0]) if path.is_file() else None
-    if before == _compared(header):
+    if before == _compared(candidate.header):
         return "unchanged"
-    write_published(path, header, run.table() if run else NO_CURVES)
+    write_published(path, candidate.header, candidate.curves)
     return "new" if before is None else "replaced"
 
 
-def todays_identity(cell: Cell, root: Path = REPOSITORY) -> CellIdentity:
-    """The identity that train.py would give a cell now. ValueError when Hydra does not take its overrides."""
-    try:
-        with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-            composed = compose("config", list(cell.overrides))
-        resolved = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise Refused(f"its settings are refused ({explain(error)})") from error
-    complete = OmegaConf.merge({"env": {"kind": EnvConfig.kind}}, composed)  # with the one default that chooses code
-    return identify(resolved, training_modules(cast(RunConfig, complete)), composed.device, root)
-
-
-def _keep(suite: Suite, cell: Cell, identity: CellIdentity, path: Path, root: Path) -> str:
-    """A cell without a finished run here: what is published of it stays, if it is of today's suite."""
+def _kept(suite: Suite, cell: Cell, contents: Contents) -> str:
+    """What there is of a cell without a run here. Refused if that is not of today's suite."""
+    path = contents.root / published_path(suite, cell)
     if not path.is_file():
         return "not there"
-    header, curves = read_published(path)
+    header, identity = read_published(path)[0], contents.identity(cell)
     if header["identity"] != identity.hash:
         theirs = CellIdentity(header["provenance"]["identity"])
-        raise Refused(f"published, but not of today's suite ({difference(identity, theirs)}); train it again")
+        raise Refused(
+            f"published, but not of today's suite ({difference(identity, theirs)}); "
+            f"snakemake carry --config suite={suite.name} shows whether it stands"
+        )
     if header["delta_ref"] != suite.delta_ref:
         raise Refused(
             f"published for delta_ref {header['delta_ref']:g}; publish it where its run is, or train it again"
         )
-    if header != (renewed := header | _made_from(cell, root)):  # the fingerprint may move where the identity does not
-        write_published(path, renewed, curves)
-        return "renewed"
     return "kept"
 
 
-def _made_from(cell: Cell, root: Path) -> dict[str, Any]:
-    return {"overrides": list(cell.overrides), "fingerprint": fingerprint(cell, root)}
+def _renew(suite: Suite, root: Path) -> str:
+    """Write plan, tables and figures from what is published; if that shows less than before, say so and leave them."""
+    folder = root / "results" / "published" / suite.name
+    files = {cell: published_path(suite, cell) for cell in suite.cells}
+    planned = plan(suite, files)
+    for entry in planned["cells"]:
+        path = root / entry["published"]
+        if path.is_file():
+            entry["identity"] = read_header(path)["identity"]
+    shown = sum(_counts(root / file, suite.delta_ref) for file in files.values())
+    before = _shown(folder)
+    if shown < max(1, before):
+        return f"tables and figures keep {before} published cells, since today's suite would show {shown}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "suite.json", planned)
+    analyse(folder)
+    return ""
+
+
+def _counts(path: Path, delta_ref: float) -> bool:
+    return path.is_file() and bool(read_header(path)["delta_ref"] == delta_ref)
+
+
+def _shown(folder: Path) -> int:
+    """How many cells the tables that are there show."""
+    if not (folder / "suite.json").is_file():
+        return 0
+    return sum(cell.run is not None or cell.state == "failed" for cell in load_results(folder).cells)
 
 
 def _compared(header: dict[str, Any]) -> dict[str, Any]:
@@ -159,20 +203,34 @@ def _sha256(file: Path) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Publish the suite named on the command line; 1 with a line each when cells were refused."""
+    """Publish the suites named on the command line; 1 when cells were refused, with a line for each reason."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.publish", description=__doc__.splitlines()[0])
-    parser.add_argument("suite")
-    try:
-        suite = load_suite(parser.parse_args(arguments).suite)
-    except SuiteError as error:
-        sys.exit(str(error))
-    report = publish(suite)
-    done = ", ".join(f"{number} {what}" for what, number in sorted(report.count.items()))
-    print(f"suite {suite.name}: {len(suite.cells)} cells: {done or 'none'}, {len(report.refused)} refused")
-    for line in report.refused:
-        print(f"refused: {line}")
-    print(f"tables and figures of what is published: results/published/{suite.name}/{TABLES}/index.md")
-    return 1 if report.refused else 0
+    parser.add_argument("suites", nargs="+")
+    code = 0
+    for name in parser.parse_args(arguments).suites:
+        try:
+            suite = load_suite(name)
+        except SuiteError as error:
+            sys.exit(str(error))
+        report = publish(suite)
+        refused = sum(map(len, report.refused.values()))
+        done = ", ".join(f"{number} {what}" for what, number in sorted(report.count.items()))
+        print(f"suite {suite.name}: {len(suite.cells)} cells: {done or 'none'}, {refused} refused")
+        for reason, cells in report.refused.items():
+            print(f"refused: {_named(cells)}: {reason}")
+        if report.held:
+            print(report.held)
+        else:
+            print(f"tables and figures of what is published: results/published/{suite.name}/{TABLES}/index.md")
+        code = code or int(bool(refused))
+    return code
+
+
+def _named(cells: Sequence[Cell]) -> str:
+    if len(cells) == 1:
+        return f"{cells[0].env}/{cells[0].variant}/seed-{cells[0].seed}"
+    variants, envs = ({getattr(cell, name) for cell in cells} for name in ("variant", "env"))
+    return f"{len(cells)} cells of {', '.join(sorted(variants))} on {', '.join(sorted(envs))}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Published cells that count as done, and what a suite's analysis reads for each cell.
 
-`python -m pipeline.reuse NAME` prints what the pipeline writes to results/NAME/suite.json; with `--retrain` no
-published cell stands in for a run.
+`python -m pipeline.reuse NAME` prints what the pipeline writes to results/NAME/suite.json; with `--reuse` published
+cells stand in for runs.
 """
 
 import argparse
@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.fingerprint import fingerprint
+from pipeline.cell import Contents
 from pipeline.suites import Cell, Suite, SuiteError, load_suite
-from tracking.identity import REPOSITORY
 from tracking.published import PATH, PublishedError, read_header
 
 
@@ -22,25 +21,22 @@ def published_path(suite: Suite, cell: Cell) -> str:
     return PATH.format(suite=suite.name, env=cell.env, variant=cell.variant, seed=cell.seed)
 
 
-def reusable(suite: Suite, root: Path = REPOSITORY) -> dict[Cell, str]:
-    """The cells that are published from today's overrides, code, versions and conf, and the file of each.
+def reusable(suite: Suite, contents: Contents) -> dict[Cell, str]:
+    """The cells that are published with today's identity, and the file of each.
 
     The suite's δ counts too, since a published cell holds the share of steps above it. PublishedError names a file
     that cannot be read.
     """
     files = {cell: published_path(suite, cell) for cell in suite.cells}
-    return {cell: file for cell, file in files.items() if _is_of_today(suite, cell, root / file, root)}
+    return {cell: file for cell, file in files.items() if _is_of_today(suite, cell, contents, file)}
 
 
-def _is_of_today(suite: Suite, cell: Cell, path: Path, root: Path) -> bool:
+def _is_of_today(suite: Suite, cell: Cell, contents: Contents, file: str) -> bool:
+    path: Path = contents.root / file
     if not path.is_file():
         return False
     header = read_header(path)
-    return (
-        tuple(header["overrides"]) == cell.overrides
-        and header["delta_ref"] == suite.delta_ref
-        and header["fingerprint"] == fingerprint(cell, root)
-    )
+    return bool(header["delta_ref"] == suite.delta_ref and header["identity"] == contents.hash(cell))
 
 
 def plan(suite: Suite, published: Mapping[Cell, str]) -> dict[str, Any]:
@@ -56,11 +52,11 @@ def main(arguments: Sequence[str]) -> None:
     """Print suite.json of a suite; one line on stderr where that cannot be."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.reuse", description=__doc__.splitlines()[0])
     parser.add_argument("suite")
-    parser.add_argument("--retrain", action="store_true", help="no published cell stands in for a run")
+    parser.add_argument("--reuse", action="store_true", help="published cells stand in for runs")
     options = parser.parse_args(arguments)
     try:
         suite = load_suite(options.suite)
-        print(json.dumps(plan(suite, {} if options.retrain else reusable(suite)), indent=1))
+        print(json.dumps(plan(suite, reusable(suite, Contents()) if options.reuse else {}), indent=1))
     except (SuiteError, PublishedError) as error:
         sys.exit(str(error))
 

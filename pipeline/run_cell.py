@@ -1,8 +1,8 @@
 """One cell of a grid: train.py in a process of its own, and what its end means for the pipeline.
 
-    python -m pipeline.run_cell RUN_DIR [--attempt N --attempts M --pipeline-pid PID] -- COMMAND ...
+    python -m pipeline.run_cell RUN_DIR [--identity HASH --attempt N --attempts M --pipeline-pid PID] -- COMMAND ...
 
-`run_dir=RUN_DIR` is added to COMMAND, which runs on one thread and writes to RUN_DIR/train.log.
+`run_dir=RUN_DIR` and `identity=HASH` are added to COMMAND, which runs on one thread and writes to RUN_DIR/train.log.
 
     COMMAND ends with                         the wrapper
     0 and a status.json                       exits 0
@@ -11,6 +11,7 @@
     4, another process trains there           exits 4
     130, 143, or while it is being stopped    exits likewise and records nothing: the next attempt goes on
     5, for want of disk or memory             exits 5; on the last attempt 0, with why in status.json
+    6, it is no longer what was planned       exits 6 and records nothing: the same pipeline command plans it anew
     anything else, or without a status.json   exits with that code; on the last attempt records why, exits 0
 
 A SIGINT, SIGTERM or SIGHUP to the wrapper, or the end of the process PID, stops COMMAND with SIGTERM. Where the
@@ -37,9 +38,10 @@ from tracking.manifest import STATUS, read_manifest, read_status, write_status
 POLL = 0.5  # s between two looks at the signals received and at the pipeline
 GRACE = 60.0  # s for a stopped run to save its state before it is killed
 LOCK_PAUSE = 5.0  # s before a locked directory is tried again: a killed pipeline's run ends within seconds
-FINISHED, FAILED, REFUSED, OTHER_IDENTITY, LOCKED, SHORTAGE = range(6)  # exit codes of train.py
+FINISHED, FAILED, REFUSED, OTHER_IDENTITY, LOCKED, SHORTAGE, REPLACED = range(7)  # exit codes of train.py
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_HASH = re.compile(r"[0-9a-f]{64}")  # else it is why there is none, and train.py says so itself
 _PR_SET_PDEATHSIG = 1
 _ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 TUNABLES = "GLIBC_TUNABLES"
@@ -88,11 +90,17 @@ class Stop:
         return self.signal != 0
 
 
-def run_cell(run_dir: Path, command: Sequence[str], attempt: int, attempts: int, stop: Stop) -> int:
+def run_cell(
+    run_dir: Path, command: Sequence[str], attempt: int, attempts: int, stop: Stop, identity: str | None = None
+) -> int:
     """Run COMMAND to its end as the table above says; returns the exit code of the wrapper."""
     if stop.requested():  # already: nothing is started
         return 128 + stop.signal
-    command = [*command, f"run_dir={run_dir}"]
+    command = [
+        *command,
+        f"run_dir={run_dir}",
+        *([f"identity={identity}"] if identity and _HASH.fullmatch(identity) else []),
+    ]
     code, last_line = _run_logged(run_dir, command, f"attempt {attempt} of {attempts}", stop)
     if code == OTHER_IDENTITY and not stop.requested():
         moved_to = _move_away(run_dir)
@@ -114,6 +122,10 @@ def run_cell(run_dir: Path, command: Sequence[str], attempt: int, attempts: int,
         _wait(LOCK_PAUSE if attempt < attempts else 0, stop.requested)
         return LOCKED
 
+    if code == REPLACED:
+        _say(run_dir, "settings or code have changed since it was planned; the same command plans it anew")
+        return REPLACED
+
     recorded = status["reason"] if code == SHORTAGE and status is not None else None
     reason = recorded or _explain(code, last_line)
     if attempt < attempts:
@@ -121,7 +133,7 @@ def run_cell(run_dir: Path, command: Sequence[str], attempt: int, attempts: int,
         _say(run_dir, f"attempt {attempt} of {attempts}: {reason}")
         return code or 1
     if recorded is None:
-        write_status(run_dir, "failed", reason)
+        write_status(run_dir, "failed", reason, identity)
     _say(run_dir, f"failed: {reason}")
     return 0
 
@@ -227,6 +239,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the cell that the command line describes; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.run_cell", description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--identity", help="what the run must be: the hash of its identity")
     parser.add_argument("--attempt", type=int, default=1, help="which attempt this is, from 1")
     parser.add_argument("--attempts", type=int, default=1, help="how many attempts there are")
     parser.add_argument("--pipeline-pid", type=int, help="stop when this process is gone")
@@ -234,7 +247,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     stop = Stop(options.pipeline_pid)
     try:
-        return run_cell(options.run_dir, options.command, options.attempt, options.attempts, stop)
+        return run_cell(options.run_dir, options.command, options.attempt, options.attempts, stop, options.identity)
     except OSError as error:
         print(f"{options.run_dir}: the cell cannot be run: {error}", file=sys.stderr)
         return 1

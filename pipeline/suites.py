@@ -10,6 +10,8 @@
     baseline: adam_pg            # the variant that gains are measured against
     overrides: [evaluation.episodes=10]   # for every cell
 
+    suites: [mujoco, atari-1m]   # instead of all that: other suites, one after the other
+
 `NAME@cuda` is the suite NAME on a GPU: `device=cuda` for every cell, and results of its own beside those of NAME.
 Nothing here imports torch: a mistake in a suite shows before anything is computed.
 `python -m pipeline.suites NAME` prints what the pipeline writes to results/NAME/suite.json.
@@ -77,6 +79,20 @@ class Suite:
         }
 
 
+def load_suites(name: str, root: Path = REPOSITORY) -> tuple[Suite, ...]:
+    """The suites that `name` stands for: those that it lists, or the one that it is. Raises SuiteError."""
+    grid, at, device = name.partition("@")
+    path = root / "conf" / "suite" / f"{grid}.yaml"
+    listed = _read_yaml(path).get("suites") if path.is_file() else None
+    if listed is None:
+        return (load_suite(name, root),)
+    if not isinstance(listed, list) or not listed or _read_yaml(path).keys() != {"suites"}:
+        raise SuiteError(f"suite {name}: suites: must be a list of suites and the only key, such as [mujoco, atari-1m]")
+    if repeated := [suite for suite in listed if listed.count(suite) > 1]:
+        raise SuiteError(f"suite {name}: suites: {repeated[0]} is listed twice; list every suite once")
+    return tuple(load_suite(f"{suite}{at}{device}", root) for suite in listed)
+
+
 def load_suite(name: str, root: Path = REPOSITORY) -> Suite:
     """Read and check the suite `name`, NAME or NAME@DEVICE, of the repository at `root`. Raises SuiteError."""
     suites = _stems(root / "conf" / "suite")
@@ -87,6 +103,8 @@ def load_suite(name: str, root: Path = REPOSITORY) -> Suite:
         raise SuiteError(f"suite {name}: unknown device {device!r}; {grid}@cuda trains {grid} on a GPU")
     try:
         settings = _read_yaml(root / "conf" / "suite" / f"{grid}.yaml")
+        if "suites" in settings:
+            raise SuiteError(f"is made of other suites; name one of {', '.join(map(str, settings['suites'] or []))}")
         return _unroll(name, settings, [f"device={device}"] if at else [], root)
     except SuiteError as error:
         raise SuiteError(f"suite {name}: {error}") from None

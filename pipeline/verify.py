@@ -12,9 +12,8 @@ with ten. It catches what is badly wrong, no more.
 import argparse
 import random
 import shutil
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from analysis.condensed import CURVES, SCORE, Condensed, condense, from_published
-from analysis.curves import GRID, Floats
+from analysis.curves import Floats
 from analysis.provenance import benchmark
-from pipeline.fingerprint import fingerprint
+from pipeline.cell import Contents
+from pipeline.repeat import first_part, machine, train
 from pipeline.reuse import published_path
-from pipeline.run_cell import process_environment
 from pipeline.suites import Cell, Suite, SuiteError, load_suite
-from tracking.identity import PACKAGES, REPOSITORY
+from tracking.identity import REPOSITORY
 from tracking.manifest import read_manifest
 from tracking.published import PublishedError, read_header, read_published
 from tracking.record import load_run
@@ -72,10 +71,11 @@ def verify(
     published = [cell for cell in suite.cells if (root / published_path(suite, cell)).is_file()]
     if not published:
         raise ValueError(f"suite {suite.name}: no cell is published; snakemake publish --config suite={suite.name}")
+    contents = Contents(root)
     chosen = random.Random(sample_seed).sample(published, min(sample, len(published)))
     verdicts = []
     for cell in chosen:
-        verdicts.append(verify_cell(suite, cell, stop_after, root))
+        verdicts.append(verify_cell(suite, cell, stop_after, contents))
         print(verdicts[-1], flush=True)
     report = root / "results" / suite.name / "verify" / "report.md"
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -83,21 +83,22 @@ def verify(
     return verdicts
 
 
-def verify_cell(suite: Suite, cell: Cell, stop_after: int | None, root: Path) -> Verdict:
+def verify_cell(suite: Suite, cell: Cell, stop_after: int | None, contents: Contents) -> Verdict:
     """Train one published cell again, as far as `stop_after` says, and compare."""
+    root = contents.root
     try:
         header, table = read_published(root / published_path(suite, cell))
     except PublishedError as error:
         return Verdict(cell, MISMATCH, str(error))
-    if tuple(header["overrides"]) != cell.overrides or header["fingerprint"] != fingerprint(cell, root):
-        return Verdict(cell, CHANGED, "publish it again first")
+    if header["identity"] != contents.hash(cell):
+        return Verdict(cell, CHANGED, f"snakemake carry --config suite={suite.name} shows whether its numbers stand")
     if header["run"] is None:
         return Verdict(cell, NOT_COMPARABLE, f"it {header['state']} before its first update")
     then = from_published(header["run"], table)
     stop = stop_after or default_stop(then, header["total_steps"])
     run_dir = root / "results" / suite.name / "verify" / "runs" / cell.env / cell.variant / f"seed-{cell.seed}"
     shutil.rmtree(run_dir, ignore_errors=True)  # so that nothing is gone on with
-    said = train_part(cell, run_dir, stop if stop < header["total_steps"] else None, root)
+    said = train(cell.overrides, run_dir, root, stop_after=stop if stop < header["total_steps"] else None)
     record = load_run(run_dir)
     now = condense(record, header["total_steps"], header["delta_ref"])
     if now is None:
@@ -115,7 +116,7 @@ def verify_cell(suite: Suite, cell: Cell, stop_after: int | None, root: Path) ->
         return Verdict(
             cell, MISMATCH, f"{what}: on the same machine and versions {_first(then, now, different, shared)}"
         )
-    seeds = _seeds(suite, cell, root)
+    seeds = _seeds(suite, cell, contents)
     if len(seeds) < MIN_SEEDS:
         few = f"other {', '.join(elsewhere)}, and {len(seeds)} published seeds where a band takes {MIN_SEEDS}"
         return Verdict(cell, NOT_COMPARABLE, f"{what}: not equal; {few}")
@@ -125,31 +126,14 @@ def verify_cell(suite: Suite, cell: Cell, stop_after: int | None, root: Path) ->
 
 
 def default_stop(run: Condensed, total_steps: int) -> int:
-    """Steps to repeat of a run: a share of its budget, but two points of the grid and three updates at least."""
-    update = run.env_steps / run.counts["updates"]
-    return int(max(PART * total_steps, 2 * GRID, np.ceil(3 * update)))
-
-
-def train_part(cell: Cell, run_dir: Path, stop_after: int | None, root: Path) -> str:
-    """Train a cell on one thread, from its first step to `stop_after`, or to the end; returns the last line it said."""
-    command = [sys.executable, "train.py", *cell.overrides, f"run_dir={run_dir}"]
-    command += [f"stop_after={stop_after}"] if stop_after is not None else []
-    done = subprocess.run(command, cwd=root, env=process_environment(), capture_output=True, text=True, check=False)
-    lines = (done.stdout + done.stderr).split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {done.returncode}")
+    """Steps to repeat of a run: a share of its budget, but no less than its first part."""
+    return max(int(PART * total_steps), first_part(run))
 
 
 def shared_points(then: Condensed, now: Condensed) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which points of the grid both runs have behind them, (K,)."""
     one, other = then.curves[SCORE].steps, now.curves[SCORE].steps
     return np.asarray((one == other) & (one <= min(then.env_steps, now.env_steps)))
-
-
-def machine(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides whether two runs can be equal to the last bit: platform, processor, threads, versions."""
-    parts = {name: provenance.get(name) for name in ("platform", "cpu", "gpu", "threads")}
-    packages = provenance.get("packages") or {}
-    return parts | {name: packages.get(name) for name in PACKAGES}
 
 
 def outside_band(seeds: Sequence[Condensed], run: Condensed, place: int) -> list[str]:
@@ -179,14 +163,14 @@ def band(values: Floats, logarithmic: bool) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _seeds(suite: Suite, cell: Cell, root: Path) -> list[Condensed]:
+def _seeds(suite: Suite, cell: Cell, contents: Contents) -> list[Condensed]:
     """The finished published runs of the cell's task and variant, made from the same code and settings."""
     runs = []
     for other in suite.cells:
-        path = root / published_path(suite, other)
+        path = contents.root / published_path(suite, other)
         if (other.env, other.variant) == (cell.env, cell.variant) and path.is_file():
             header = read_header(path)
-            if header["state"] == "finished" and header["fingerprint"] == fingerprint(other, root):
+            if header["state"] == "finished" and header["identity"] == contents.hash(other):
                 runs.append(from_published(header["run"], read_published(path)[1]))
     return runs
 
@@ -232,22 +216,26 @@ def _report(suite: Suite, verdicts: Sequence[Verdict], published: int, sample_se
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Verify the suite named on the command line; 1 when a cell does not come out as published."""
+    """Verify the suites named on the command line; 1 when a cell does not come out as published."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.verify", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("suite")
-    parser.add_argument("--sample", type=int, default=3, help="how many cells")
+    parser.add_argument("suites", nargs="+")
+    parser.add_argument("--sample", type=int, default=3, help="how many cells of each suite")
     parser.add_argument("--sample-seed", type=int, default=0, help="decides which")
     parser.add_argument("--stop-after", type=int, default=0, help="steps to repeat; 0: a tenth of the budget or more")
     options = parser.parse_args(arguments)
     if options.sample < 1:
         sys.exit(f"sample={options.sample}: must be at least 1")
-    try:
-        suite = load_suite(options.suite)
-        verdicts = verify(suite, options.sample, options.sample_seed, options.stop_after or None)
-    except (SuiteError, ValueError) as error:
-        sys.exit(str(error))
-    print(f"report: results/{suite.name}/verify/report.md")
-    return int(any(verdict.word == MISMATCH for verdict in verdicts))
+    found: list[Verdict] = []
+    for name in options.suites:
+        try:
+            verdicts = verify(load_suite(name), options.sample, options.sample_seed, options.stop_after or None)
+        except (SuiteError, ValueError) as error:
+            sys.exit(str(error))
+        print(f"report: results/{name}/verify/report.md")
+        if changed := sum(verdict.word == CHANGED for verdict in verdicts):
+            print(f"{changed} of them from other code or settings: snakemake carry --config suite={name}")
+        found += verdicts
+    return int(any(verdict.word == MISMATCH for verdict in found))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Settings that say where a run goes, how it is watched, stopped or saved, and how many processes step its environments.
 # `device` enters by its type alone. The number of threads stays in: it changes the order of floating-point sums.
-SHAPELESS_SETTINGS = frozenset({"run_dir", "tracker", "suite", "checkpoint", "stop_after", "workers", "device"})
+SHAPELESS_SETTINGS = frozenset(
+    {"run_dir", "identity", "tracker", "suite", "checkpoint", "stop_after", "workers", "device"}
+)
 # Rooms whose code only records or reads what training has computed.
 SHAPELESS_ROOMS = frozenset({"command", "tracking", "pipeline", "analysis"})
 PACKAGES = ("torch", "numpy", "mujoco", "gymnasium", "ale-py", "opencv-python-headless")
@@ -30,7 +32,7 @@ class CellIdentity:
 
     parts: dict[str, Any]
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of the parts, 64 hexadecimal digits."""
         return _sha256(json.dumps(self.parts, sort_keys=True, allow_nan=False))
@@ -41,14 +43,17 @@ class CellIdentity:
         return self.hash[:12]
 
 
-def identify(config: Mapping[str, Any], root: Path = REPOSITORY) -> CellIdentity:
-    """Identify the cell that the resolved `config` describes. ValueError names a setting that JSON cannot record."""
+def identify(config: Mapping[str, Any], root: Path = REPOSITORY, code: Mapping[str, str] | None = None) -> CellIdentity:
+    """Identify the cell that the resolved `config` describes.
+
+    `code` is `code_of(starts(config), root)` where the caller has it already. ValueError names a setting that JSON
+    cannot record.
+    """
     settings = dict(_flat(config))
-    files = sorted(source_files(starts(config), root))
     return CellIdentity(
         {
             "config": {key: settings[key] for key in settings if key.split(".")[0] not in SHAPELESS_SETTINGS},
-            "code": {file: code_hash((root / file).read_text(encoding="utf-8"), file) for file in files},
+            "code": dict(code_of(starts(config), root) if code is None else code),
             "versions": {package: _base_version(package) for package in PACKAGES},
             "device": config["device"].split(":")[0],
         }
@@ -73,23 +78,36 @@ def starts(config: Mapping[str, Any]) -> list[str]:
 
 def difference(mine: CellIdentity, theirs: CellIdentity) -> str:
     """Name in one line what differs between an identity here and a recorded one; empty when nothing does."""
-    found = []
-    for part, what in (("config", "config "), ("versions", "")):
-        here, there = mine.parts[part], theirs.parts[part]
-        values = [(key, _text(here, key), _text(there, key)) for key in sorted(here.keys() | there.keys())]
-        found += [f"{what}{key}: {a} here, {b} there" for key, a, b in values if a != b]
-    if mine.parts["device"] != theirs.parts["device"]:
-        found.append(f"device: {mine.parts['device']} here, {theirs.parts['device']} there")
-    here, there = mine.parts["code"], theirs.parts["code"]
-    found += [f"code {file} changed" for file in sorted(here.keys() & there.keys()) if here[file] != there[file]]
-    found += [f"code {file} only here" for file in sorted(here.keys() - there.keys())]
-    found += [f"code {file} only there" for file in sorted(there.keys() - here.keys())]
+    found = [
+        f"{name} {'changed' if here and there else 'only here' if here else 'only there'}"
+        if name.endswith(".py")
+        else f"{name}: {here or 'absent'} here, {there or 'absent'} there"
+        for name, here, there in _differing(mine, theirs)
+    ]
     more = [f"and {len(found) - NAMED} more"] if len(found) > NAMED else []
     return "; ".join(found[:NAMED] + more)
 
 
-def _text(values: Mapping[str, Any], key: str) -> str:
-    return json.dumps(values[key]) if key in values else "absent"
+def changes(before: CellIdentity, now: CellIdentity) -> list[str]:
+    """What has changed from one identity to another, in words, an entry for each."""
+    return [
+        f"{name} {'new' if there is None else 'gone' if here is None else 'changed'}"
+        if name.endswith(".py") or there is None or here is None
+        else f"{name} {there} -> {here}"
+        for name, here, there in _differing(now, before)
+    ]
+
+
+def _differing(mine: CellIdentity, theirs: CellIdentity) -> Iterator[tuple[str, str | None, str | None]]:
+    """Every name in the parts that has two values: settings and versions as JSON, hashes of code; None: absent."""
+    for part in ("config", "versions", "code"):
+        here, there = mine.parts[part], theirs.parts[part]
+        for name in sorted(here.keys() | there.keys()):
+            values = [json.dumps(side[name]) if name in side else None for side in (here, there)]
+            if values[0] != values[1]:
+                yield name, *values
+    if mine.parts["device"] != theirs.parts["device"]:
+        yield "device", mine.parts["device"], theirs.parts["device"]
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -111,6 +129,12 @@ def _base_version(package: str) -> str | None:
         return metadata.version(package).split("+")[0]
     except metadata.PackageNotFoundError:
         return None
+
+
+def code_of(sources: Iterable[str], root: Path = REPOSITORY) -> dict[str, str]:
+    """The hash of every file of `source_files`."""
+    files = sorted(source_files(sources, root))
+    return {file: code_hash((root / file).read_text(encoding="utf-8"), file) for file in files}
 
 
 def source_files(sources: Iterable[str], root: Path = REPOSITORY) -> set[str]:
@@ -156,7 +180,7 @@ def _files_of(module: tuple[str, ...], root: Path) -> Iterator[str]:
 
 @cache
 def code_hash(source: str, filename: str = "<code>") -> str:
-    """Hash what a source does: comments, docstrings, formatting, the words of errors and Python's version do not count."""
+    """Hash what a source does: comments, docstrings, formatting, words of errors and the Python do not count."""
     return _sha256(json.dumps(_canonical(ast.parse(source, filename=filename))))
 
 

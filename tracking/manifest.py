@@ -9,7 +9,7 @@ status.json: status (finished | failed), reason, identity (the hash), env_steps,
 import math
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -30,9 +30,13 @@ def build_manifest(
     identity: CellIdentity,
     threads: int,
     gpu: str | None = None,
+    conf: Sequence[str] = ("conf",),
     root: Path = REPOSITORY,
 ) -> dict[str, Any]:
-    """Describe a run that starts now; `gpu` is the model's name when it trains on one."""
+    """Describe a run that starts now.
+
+    `gpu` is the model's name when it trains on one, `conf` the files of settings that it was composed from.
+    """
     return {
         "state": "running",
         "reason": None,
@@ -42,7 +46,7 @@ def build_manifest(
         "resumed": [],
         "config": dict(config),
         "identity": {"hash": identity.hash, "parts": identity.parts},
-        "git": git_state(root),
+        "git": git_state([*identity.parts["code"], *conf], root),
         "packages": {package: _version(package) for package in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -103,16 +107,21 @@ def finite_or_none(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def git_state(root: Path) -> dict[str, Any] | None:
-    """The commit of the repository at `root` and whether code or conf differ from it; None without git."""
+def git_state(files: Iterable[str], root: Path = REPOSITORY) -> dict[str, Any] | None:
+    """The commit of the repository at `root`, and whether any of these files differs from it; None without git."""
     found = _git(root, "rev-parse", "--show-toplevel", "HEAD")
     if found is None:
         return None
     toplevel, commit = found.splitlines()
     if Path(toplevel).resolve() != root.resolve():
         return None  # an unpacked copy inside somebody else's repository
-    changed = _git(root, "status", "--porcelain", "--", "*.py", "conf", ":!tests", ":!docs")
-    return {"commit": commit, "dirty": bool(changed)}
+    return {"commit": commit, "dirty": bool(uncommitted(files, root))}
+
+
+def uncommitted(files: Iterable[str], root: Path = REPOSITORY) -> list[str]:
+    """Those of the files and folders that differ from the commit, untracked ones included."""
+    said = _git(root, "status", "--porcelain", "--untracked-files=all", "--no-renames", "-z", "--", *files) or ""
+    return [entry[3:] for entry in said.split("\0") if entry]
 
 
 def _git(root: Path, *arguments: str) -> str | None:

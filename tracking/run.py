@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -91,6 +91,7 @@ class Run:
         *,
         threads: int,
         gpu: str | None = None,
+        conf: Sequence[str] = ("conf",),
         tracker: TrackerConfig | None = None,
     ) -> Self:
         """Lock `run_dir`, creating it if need be, and start a run there or go on with it, unless it has finished.
@@ -113,7 +114,7 @@ class Run:
                 _require_identity(run_dir, identity, manifest)
             if manifest is not None and manifest["state"] == "finished":
                 return cls(run_dir, manifest, descriptor)
-            run = cls(run_dir, build_manifest(config, identity, threads, gpu), descriptor)
+            run = cls(run_dir, build_manifest(config, identity, threads, gpu, conf), descriptor)
             if manifest is not None:
                 run._go_on(manifest, identity, str(config.get("device", "cpu")))
             _clear(run_dir, whole=run.state is None)

@@ -132,9 +132,14 @@ def equal_tables(a: Path, b: Path) -> bool:
     return first_difference(a, b) is None
 
 
-def first_difference(a: Path, b: Path) -> str | None:
-    """Name the first place where two tables differ, timing columns aside; None when they are equal."""
+def first_difference(a: Path, b: Path, shared: bool = False) -> str | None:
+    """Name the first place where two tables differ, timing columns aside; None when they are equal.
+
+    With `shared`, only the columns of the first are compared, and the second may have more.
+    """
     one, other = (_without_timing(read_arrow(path)) for path in (a, b))
+    if shared and set(one.column_names) <= set(other.column_names):
+        other = other.select(one.column_names)
     if one.column_names != other.column_names:
         unshared = sorted(set(one.column_names) ^ set(other.column_names))
         return f"columns: {', '.join(unshared) or 'their order'}"
