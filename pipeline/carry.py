@@ -103,18 +103,16 @@ def prove(stale: Stale, then: Path, contents: Contents, folder: Path) -> Proof:
     if header["run"] is None:
         return Proof("no update was made, so there is nothing to compare")
     run = from_published(header["run"], read_published(contents.root / published_path(stale.suite, cell))[1])
-    stop, update = first_part(run), -(-run.env_steps // run.counts["updates"])
+    stop, update = min(first_part(run), header["total_steps"]), -(-run.env_steps // run.counts["updates"])
     shutil.rmtree(folder, ignore_errors=True)
     lacks: set[str] = set()
     sides = {"then": (then, header["overrides"]), "today": (contents.root, cell.overrides)}
     for part, settings in {"part": (), "whole": (*SHORT, f"total_steps={LEAST_UPDATES * update}")}.items():
         for side, (root, overrides) in sides.items():
             run_dir = folder / side / part
-            stops = [stop // 2, stop] if part == "part" else [None]
-            for stop_after in stops:
+            for stop_after in (stop // 2, stop) if part == "part" else (None,):
                 said = train([*overrides, *settings], run_dir, root, stop_after=stop_after)
-            ended = load_run(run_dir)
-            if ended.status != ("killed" if part == "part" else "finished"):
+            if load_run(run_dir).status not in ("killed", "finished"):
                 return Proof(f"{side} could not be trained again ({said})")
         if difference := moved(folder / "then" / part, folder / "today" / part):
             return Proof(difference)
@@ -155,6 +153,7 @@ def carry(suites: Sequence[Suite], jobs: int, root: Path = REPOSITORY) -> dict[s
     waiting = [stale for suite in suites for stale in stale_cells(suite, contents)]
     work = root / "results" / ".carry"
     proofs: dict[str, list[tuple[Stale, Proof]]] = {suite.name: [] for suite in suites}
+    shutil.rmtree(work, ignore_errors=True)  # of a call that was killed
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         places = {commit: _checkout(stack, commit, work, root) for commit in {stale.commit for stale in waiting}}

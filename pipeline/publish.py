@@ -24,7 +24,7 @@ from pipeline.cell import Contents
 from pipeline.reuse import plan, published_path
 from pipeline.suites import Cell, Suite, SuiteError, load_suite
 from tracking.files import write_json
-from tracking.identity import REPOSITORY, CellIdentity, difference
+from tracking.identity import REPOSITORY, CellIdentity, changes, difference
 from tracking.manifest import MANIFEST, recorded_identity
 from tracking.published import read_header, read_published, write_published
 from tracking.record import ALIGNMENT, CHECKPOINT, EPISODES, EVALUATION, PROGRESS, RunRecord, load_run
@@ -33,6 +33,8 @@ FILES = (MANIFEST, PROGRESS, EPISODES, ALIGNMENT, EVALUATION, CHECKPOINT)
 """Files of a run directory whose SHA-256 a published cell records."""
 PROVENANCE = ("started", "resumed", "git", "packages", "python", "platform", "cpu", "gpu", "threads")
 """Entries of the manifest that a published cell repeats, beside the identity."""
+NAMED = 3
+"""Changes that a message lists before it counts the rest."""
 NO_CURVES = pa.table({"env_steps": pa.array([], pa.int64())})
 NOT_COMPARED = ("format", "run", "provenance", "files", "carried")
 """Parts of a published cell that may differ where its numbers, which `content` stands for, are the same."""
@@ -42,6 +44,14 @@ class Refused(ValueError):
     """A cell that is not published; the message says why and what would help."""
 
 
+class OfOtherCode(Refused):
+    """A published cell that is not of today; it stays, and the tables keep it. `changes`: what has changed since."""
+
+    def __init__(self, changed: list[str]) -> None:
+        super().__init__("published from other code or settings than today's")
+        self.changes = changed
+
+
 @dataclass
 class Report:
     """What became of the cells of a suite.
@@ -49,11 +59,13 @@ class Report:
     Attributes:
         count: how many were published, kept and so on.
         refused: those that were not, by reason.
+        changes: of those that are published from other code or settings, what has changed since.
         held: why tables and figures were left as they were; empty if they were renewed.
     """
 
     count: Counter[str] = field(default_factory=Counter)
     refused: dict[str, list[Cell]] = field(default_factory=dict)
+    changes: list[list[str]] = field(default_factory=list)
     held: str = ""
 
 
@@ -68,11 +80,14 @@ class Candidate:
 def publish(suite: Suite, root: Path = REPOSITORY) -> Report:
     """Write the published cells of a suite, its plan, tables and figures. The working directory must be `root`."""
     report, contents = Report(), Contents(root)
+    shown = _shown(root / "results" / "published" / suite.name)
     candidates: dict[Cell, Candidate] = {}
     stale: set[tuple[str, str]] = set()  # environments and variants with a published cell that is not of today
 
     def refuse(cell: Cell, reason: Exception) -> None:
         report.refused.setdefault(str(reason), []).append(cell)
+        if isinstance(reason, OfOtherCode):
+            report.changes.append(reason.changes)
 
     for cell in suite.cells:
         try:
@@ -83,7 +98,7 @@ def publish(suite: Suite, root: Path = REPOSITORY) -> Report:
                 report.count[_kept(suite, cell, contents)] += 1
         except ValueError as error:
             refuse(cell, error)
-            if (root / published_path(suite, cell)).is_file():
+            if isinstance(error, OfOtherCode):
                 stale.add((cell.env, cell.variant))
     for cell, candidate in candidates.items():
         if (cell.env, cell.variant) in stale:
@@ -91,7 +106,7 @@ def publish(suite: Suite, root: Path = REPOSITORY) -> Report:
             refuse(cell, Refused(mixed))
         else:
             report.count[_write(root / published_path(suite, cell), candidate)] += 1
-    report.held = _renew(suite, root)
+    report.held = _renew(suite, shown, root)
     return report
 
 
@@ -152,11 +167,7 @@ def _kept(suite: Suite, cell: Cell, contents: Contents) -> str:
         return "not there"
     header, identity = read_published(path)[0], contents.identity(cell)
     if header["identity"] != identity.hash:
-        theirs = CellIdentity(header["provenance"]["identity"])
-        raise Refused(
-            f"published, but not of today's suite ({difference(identity, theirs)}); "
-            f"snakemake carry --config suite={suite.name} shows whether it stands"
-        )
+        raise OfOtherCode(changes(CellIdentity(header["provenance"]["identity"]), identity))
     if header["delta_ref"] != suite.delta_ref:
         raise Refused(
             f"published for delta_ref {header['delta_ref']:g}; publish it where its run is, or train it again"
@@ -164,8 +175,8 @@ def _kept(suite: Suite, cell: Cell, contents: Contents) -> str:
     return "kept"
 
 
-def _renew(suite: Suite, root: Path) -> str:
-    """Write plan, tables and figures from what is published; if that shows less than before, say so and leave them."""
+def _renew(suite: Suite, before: int, root: Path) -> str:
+    """Write plan, tables and figures of the published cells; where these are fewer than before, say so and do not."""
     folder = root / "results" / "published" / suite.name
     files = {cell: published_path(suite, cell) for cell in suite.cells}
     planned = plan(suite, files)
@@ -174,7 +185,6 @@ def _renew(suite: Suite, root: Path) -> str:
         if path.is_file():
             entry["identity"] = read_header(path)["identity"]
     shown = sum(_counts(root / file, suite.delta_ref) for file in files.values())
-    before = _shown(folder)
     if shown < max(1, before):
         return f"tables and figures keep {before} published cells, since today's suite would show {shown}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,12 +228,21 @@ def main(arguments: Sequence[str]) -> int:
         print(f"suite {suite.name}: {len(suite.cells)} cells: {done or 'none'}, {refused} refused")
         for reason, cells in report.refused.items():
             print(f"refused: {_named(cells)}: {reason}")
+        if report.changes:
+            print(f"{_shared(report.changes)}; snakemake carry --config suite={name} shows whether their numbers stand")
         if report.held:
             print(report.held)
         else:
             print(f"tables and figures of what is published: results/published/{suite.name}/{TABLES}/index.md")
         code = code or int(bool(refused))
     return code
+
+
+def _shared(changed: Sequence[list[str]]) -> str:
+    """What has changed since for all of these cells."""
+    shared = [change for change in changed[0] if all(change in others for others in changed)]
+    more = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
+    return f"for all of these: {'; '.join(shared[:NAMED]) or 'nothing in common'}{more}"
 
 
 def _named(cells: Sequence[Cell]) -> str:

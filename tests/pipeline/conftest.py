@@ -22,6 +22,8 @@ settings = dict(argument.split("=", 1) for argument in sys.argv[1:])
 mode, run_dir = settings.get("mode", "finish"), Path(settings["run_dir"])
 identity = settings.get("identity", "a" * 64)
 print("threads", os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"], "pid", os.getpid())
+if mode == "replaced":
+    sys.exit(6)
 if mode == "refuse":
     sys.exit(2 if print("total_steps: 5 is too few", file=sys.stderr) is None else 0)
 if mode == "import_error":
@@ -76,7 +78,16 @@ defaults:
   - fisher: plain
   - tracker: files
   - optional env_algorithm: ${env}_${algorithm}
-direction: ${algorithm.direction}
+mode: finish
+seed: 0
+total_steps: 4096
+run_dir: results/adhoc
+identity: null
+device: cpu
+direction: natural
+env: {kind: gym}
+checkpoint: {interval: 60}
+evaluation: {episodes: 5}
 """
 
 FAKE_ANALYSIS = """
@@ -97,25 +108,37 @@ for cell in json.loads((results / "suite.json").read_text())["cells"]:
 def repository(tmp_path: Path) -> Path:
     """A repository with two algorithms and three environments; the path holds a space."""
     root = tmp_path / "fisher bench"
-    for room in ("pipeline", "tracking", "profiles"):
+    for room in ("command", "pipeline", "tracking", "profiles"):
         shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", root)
-    for directory in ("conf/algorithm", "conf/env", "conf/suite", "algorithms", "analysis"):
+    for directory in (
+        "conf/algorithm",
+        "conf/env",
+        "conf/suite",
+        "conf/tracker",
+        "algorithms",
+        "analysis",
+        "envs",
+        "training",
+    ):
         (root / directory).mkdir(parents=True)
     for algorithm in ("adam_pg", "trpo"):
-        (root / "conf" / "algorithm" / f"{algorithm}.yaml").write_text(f"name: {algorithm}\n")
+        (root / "conf" / "algorithm" / f"{algorithm}.yaml").write_text(f"name: {algorithm}\nclip: 0.2\n")
         (root / "algorithms" / f"{algorithm}.py").write_text(f'"""The algorithm {algorithm}."""\n')
     (root / "conf" / "algorithm" / "half.yaml").touch()  # without algorithms/half.py
     (root / "algorithms" / "shared.py").touch()  # without conf/algorithm/shared.yaml
     for kind, file in (("critic", "algorithms/critics/{}.py"), ("fisher", "algorithms/fisher/metrics/{}.py")):
         for name in ("plain", "kfac"):
             for path in (root / "conf" / kind / f"{name}.yaml", root / file.format(name)):
-                path.parent.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
             (root / "conf" / kind / f"{name}.yaml").write_text(f"name: {name}\n")
     (root / "conf" / "config.yaml").write_text(CONFIG)
     for env in ("halfcheetah", "hopper", "gym"):
         (root / "conf" / "env" / f"{env}.yaml").write_text("id: null\n")
+    (root / "conf" / "tracker" / "files.yaml").write_text("name: files\n")
+    (root / "training" / "loop.py").touch()
+    (root / "envs" / "gym.py").touch()
     (root / "train.py").write_text(FAKE_TRAIN)
     (root / "analysis" / "__main__.py").write_text(FAKE_ANALYSIS)
     return root

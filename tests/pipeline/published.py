@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.cell import Contents
 from pipeline.suites import Cell, Suite, load_suite
 from tests.analysis.synthetic import settings_of, write_alignment, write_run
 from tracking.identity import CellIdentity
@@ -29,8 +30,7 @@ def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def write_suite(repository: Path, monkeypatch: pytest.MonkeyPatch, text: str = SUITE) -> Suite:
     """The suite `tiny` of the repository, which becomes the working directory, with every cell finished."""
     monkeypatch.chdir(repository)
-    monkeypatch.setattr("pipeline.publish.todays_identity", lambda cell, root: identity(cell))
-    monkeypatch.setattr("pipeline.publish.fingerprint", lambda cell, root: f"fingerprint of {cell.variant}")
+    monkeypatch.setattr(Contents, "identity", lambda self, cell: identity(cell))
     (repository / "conf/suite/tiny.yaml").write_text(text)
     suite = load_suite("tiny", repository)
     for cell in suite.cells:

@@ -1,17 +1,18 @@
 """What is said before a grid trains: options, what is out of date, and what the rest will take."""
 
-from collections.abc import Collection, Mapping
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline import forecast as module
+from pipeline.cell import Contents
 from pipeline.forecast import forecast
 from pipeline.options import OptionError, read_options
-from pipeline.overview import failed_cells, overview
-from pipeline.suites import Cell
-from tracking.identity import REPOSITORY
+from pipeline.overview import overview, state_of
+from pipeline.suites import Cell, Suite
+from tracking.identity import REPOSITORY, CellIdentity
 from tracking.manifest import write_manifest, write_status
 from tracking.tables import Table
 
@@ -54,9 +55,10 @@ def train(root: Path, run: Cell, steps: int, seconds: float, status: str | None 
         table.append({"env_steps": i * steps // 10, "wall_time": i * seconds / 10})
     table.flush()
     device = "cuda" if "device=cuda" in run.overrides else "cpu"
-    write_manifest(run_dir, {"config": {"device": device}})
+    made = identity(run)
+    write_manifest(run_dir, {"config": {"device": device}, "identity": {"hash": made.hash, "parts": made.parts}})
     if status is not None:
-        write_status(run_dir, status, None if status == "finished" else "parameters are not finite")
+        write_status(run_dir, status, None if status == "finished" else "parameters are not finite", made.hash)
     return run_dir
 
 
@@ -138,61 +140,104 @@ def test_the_committed_table_covers_the_quick_suite() -> None:
     assert all(1e-5 < cost.seconds_per_step < 1e-2 for cost in table.values())
 
 
-def say(root: Path, before: Mapping[Cell, Collection[str]], now: dict[Cell, list[str]], **more: Any) -> list[str]:
-    recorded = {
-        f"{one.run_dir}/status.json": [repr(one.overrides), *map(repr, entries)] for one, entries in before.items()
+def identity(one: Cell, **parts: Any) -> CellIdentity:
+    """A stand-in for what a cell is made of, with other parts where they are given."""
+    made = {
+        "config": {"seed": one.seed, "clip": 0.2},
+        "code": {"training/loop.py": "1a"},
+        "versions": {},
+        "device": "cpu",
     }
-    return overview(now, 100_000, recorded.get, root=root, **more)
+    return CellIdentity(made | parts)
 
 
-def test_what_is_out_of_date_is_said_in_words_and_counted_by_variant(root: Path) -> None:
+@pytest.fixture
+def today(monkeypatch: pytest.MonkeyPatch) -> dict[Cell, CellIdentity]:
+    """What cells are made of today, where it is not what `identity` says."""
+    edited: dict[Cell, CellIdentity] = {}
+    monkeypatch.setattr(Contents, "identity", lambda self, one: edited.get(one) or identity(one))
+    monkeypatch.setattr(Contents, "files", lambda self, cells: set())
+    return edited
+
+
+def suite_of(cells: list[Cell]) -> Suite:
+    return Suite("x", "npg", 0.02, 100_000, tuple(cells), {})
+
+
+def say(root: Path, cells: list[Cell], retry: bool = False) -> list[str]:
+    contents = Contents(root)
+    state = state_of(cells, contents)
+    return overview(suite_of(cells), state, contents, retried=state.failed if retry else [])
+
+
+def test_what_is_out_of_date_is_said_in_words_and_counted_by_variant(
+    root: Path, today: dict[Cell, CellIdentity]
+) -> None:
     cells = [cell(env, variant) for env in ("hopper", "ant") for variant in ("npg", "ppo")]
     for one in cells:
         train(root, one, 1000, 1.0)
-    before = {one: ["train.py: 1a", f"algorithms/{one.variant}.py: 2b", "conf/x.yaml clip: 0.2"] for one in cells}
-    assert say(root, before, {one: [*before[one], before[one][0]] for one in cells}) == ["4 cells, 4 done"]
-    assert say(root, {}, {one: ["train.py: 5e"] for one in cells}) == ["4 cells, 4 done"]  # Snakemake knows nothing
-
-    now = {one: list(before[one]) for one in cells}
-    now[cells[0]][1] = "algorithms/npg.py: 3c"
-    now[cells[2]][1] = "algorithms/npg.py: 3c"
-    now[cells[3]][2] = "conf/x.yaml clip: 0.3"
-    now[cells[3]].append("torch: 2.14")
-    first, second = say(root, before, now)
+    assert say(root, cells) == ["4 cells, 4 done"]
+    today[cells[0]] = today[cells[2]] = identity(cells[0], code={"training/loop.py": "3c"})
+    today[cells[3]] = identity(cells[3], config={"seed": 0, "clip": 0.3}, versions={"torch": "2.14"})
+    first, second = say(root, cells)
     assert first.startswith("4 cells, 1 done, 3 to train: about ")
     assert second == (
-        "3 out of date: algorithms/npg.py changed (2 of npg); "
-        "conf/x.yaml clip 0.2 -> 0.3 (1 of ppo); torch new (1 of ppo)"
+        "3 out of date: training/loop.py changed (2 of npg); clip 0.2 -> 0.3 (1 of ppo); torch new (1 of ppo)"
     )
 
 
-def test_overrides_that_changed_are_named_one_by_one(root: Path) -> None:
-    now = cell("hopper", "npg")
-    train(root, now, 1000, 1.0)
-    before = Cell(now.env, now.variant, now.algorithm, 0, (*now.overrides[:2], "seed=1", "gamma=0.9"), now.run_dir)
-    assert say(root, {before: []}, {now: []})[1] == (
-        "1 out of date: override gamma gone (1 of npg); override seed 1 -> 0 (1 of npg)"
-    )
+def test_the_run_itself_decides_whether_it_is_done(root: Path, today: dict[Cell, CellIdentity]) -> None:
+    """A status of another run, none, a damaged one, and one without the manifest behind it."""
+    cells = [cell("hopper", "npg", seed) for seed in range(4)]
+    for one in (cells[0], cells[2], cells[3]):
+        train(root, one, 1000, 1.0)
+    write_status(root / cells[0].run_dir, "finished", None, "0" * 64)
+    (root / cells[2].run_dir / "status.json").write_text("{")
+    write_status(root / cells[3].run_dir, "failed", "killed by signal 9", "0" * 64)
+    (root / cells[3].run_dir / "manifest.json").unlink()
+    state = state_of(cells, Contents(root))
+    assert state.new == [cells[1], cells[2]]
+    assert state.changed == {
+        cells[0]: ["its status.json is of another run"], cells[3]: ["its run left no manifest"]
+    }  # fmt: skip
 
 
-def test_many_changes_are_counted(root: Path) -> None:
+def test_many_changes_are_counted(root: Path, today: dict[Cell, CellIdentity]) -> None:
     one = cell("hopper", "npg")
     train(root, one, 1000, 1.0)
-    line = say(root, {one: [f"x{i}: 1" for i in range(9)]}, {one: [f"x{i}: 2" for i in range(9)]})[1]
-    assert line.count("->") == 6
+    today[one] = identity(one, config={f"x{i}": 1 for i in range(7)})
+    line = say(root, [one])[1]
+    assert line.count(" new ") == 4
     assert line.endswith("; 3 more changes")
 
 
-def test_failed_cells_are_done_until_they_are_tried_again(root: Path) -> None:
+def test_failed_cells_are_done_until_they_are_tried_again(root: Path, today: dict[Cell, CellIdentity]) -> None:
     cells = [cell("hopper", "npg"), cell("hopper", "ppo")]
     train(root, cells[0], 1000, 1.0)
     train(root, cells[1], 1000, 1.0, "failed")
-    made: dict[Cell, list[str]] = {one: [] for one in cells}
-    assert say(root, {}, made) == ["2 cells, 2 done (1 failed, which --config retry_failed=true tries again)"]
-    assert failed_cells(cells, root) == [cells[1]]
-    assert say(root, {}, made, retried=[cells[1]])[0].startswith("2 cells, 1 done, 1 to train (1 failed before): about")
-    (root / cells[1].run_dir / "status.json").write_text("{")
-    assert failed_cells(cells, root) == []
+    assert say(root, cells) == ["2 cells, 2 done (1 failed, which --config retry_failed=true tries again)"]
+    assert say(root, cells, retry=True)[0].startswith("2 cells, 1 done, 1 to train (1 failed before): about")
+
+
+def test_uncommitted_changes_are_named_where_they_concern_the_cells(
+    root: Path, today: dict[Cell, CellIdentity], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True)
+
+    for file in ("training/loop.py", "README.md"):
+        (root / file).parent.mkdir(exist_ok=True)
+        (root / file).write_text("one\n")
+    git("init")
+    git("add", "training", "README.md")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "one")
+    monkeypatch.setattr(Contents, "files", lambda self, cells: {"training/loop.py"})
+    (root / "README.md").write_text("two\n")
+    assert len(say(root, [cell("hopper", "npg")])) == 1
+    (root / "training/loop.py").write_text("two\n")
+    assert say(root, [cell("hopper", "npg")])[1] == (
+        "uncommitted changes in training/loop.py: what is trained now cannot be published; commit first if it shall be"
+    )
 
 
 @pytest.mark.parametrize(

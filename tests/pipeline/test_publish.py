@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.__main__ import analyse
-from pipeline.publish import main, publish, todays_identity
+from pipeline.cell import Contents
+from pipeline.publish import main, publish
 from pipeline.reuse import published_path
 from pipeline.suites import Cell, Suite, load_suite
 from tests.pipeline.published import SUITE, draw_nothing, identity, train, write_suite
+from tracking.identity import CellIdentity
 from tracking.published import read_published
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMITTED = "published numbers come from a committed manifest, and its run was trained"
+COMMITTED = "published numbers come from committed code, and its run was trained"
 OTHER = {"config": {"cell": "other"}, "code": {}, "versions": {}, "device": "cpu"}
 
 
@@ -56,7 +56,7 @@ def test_published_cells_give_the_tables_and_figures_of_the_runs_byte_by_byte(
     (repository / "results/tiny/suite.json").write_text(json.dumps(suite.describe()))
     analyse(Path("results/tiny"))
     report = publish(suite, repository)
-    assert (report.count, report.refused) == (Counter(new=8), [])
+    assert (report.count, report.refused, report.held) == (Counter(new=8), {}, "")
     for folder in ("tables", "figures"):
         made = files(repository / "results/published/tiny" / folder)
         assert made == files(repository / "results/tiny" / folder)
@@ -106,9 +106,15 @@ def test_a_run_with_other_numbers_replaces_what_was_published(repository: Path, 
 @pytest.mark.parametrize(
     ("entries", "reason"),
     [
-        ({"git": None}, f"{COMMITTED} outside git; commit, remove results/tiny/runs/hopper/adam_pg/seed-0 and train"),
-        ({"git": {"commit": "c" * 40, "dirty": True}}, f"{COMMITTED} with uncommitted changes; commit, remove"),
-        ({"identity": {"hash": "x", "parts": OTHER}}, "its run is not of today's suite (config cell: "),
+        (
+            {"git": None},
+            f"{COMMITTED} outside git; commit, remove its directory in results/tiny/runs and train it again",
+        ),
+        (
+            {"git": {"commit": "c" * 40, "dirty": True}},
+            f"{COMMITTED} with uncommitted changes of what it is made from; commit, remove",
+        ),
+        ({"identity": {"hash": "x", "parts": OTHER}}, "its run is not of today's suite (cell: "),
     ],
 )
 def test_a_run_that_is_not_to_be_published_is_refused_by_name_and_the_others_go_on(
@@ -116,8 +122,9 @@ def test_a_run_that_is_not_to_be_published_is_refused_by_name_and_the_others_go_
 ) -> None:
     change_manifest(repository / suite.cells[0].run_dir, **entries)
     report = publish(suite, repository)
-    [line] = report.refused
-    assert line.startswith(f"hopper/adam_pg/seed-0: {reason}")
+    [(line, cells)] = report.refused.items()
+    assert cells == [suite.cells[0]]
+    assert line.startswith(reason)
     assert "\n" not in line
     assert not (repository / published_path(suite, suite.cells[0])).exists()
     assert report.count == Counter(new=3)
@@ -128,7 +135,7 @@ def test_a_cell_that_left_no_manifest_is_refused_with_its_reason(repository: Pat
     run_dir = repository / suite.cells[0].run_dir
     (run_dir / "manifest.json").unlink()
     (run_dir / "status.json").write_text(json.dumps({"status": "failed", "reason": "refused: total_steps=5"}))
-    assert "left no manifest (refused: total_steps=5)" in publish(suite, repository).refused[0]
+    assert "left no manifest (refused: total_steps=5)" in next(iter(publish(suite, repository).refused))
 
 
 def test_a_grid_is_published_in_portions(repository: Path, suite: Suite) -> None:
@@ -150,43 +157,65 @@ def test_a_grid_is_published_in_portions(repository: Path, suite: Suite) -> None
     assert set(counted(repository).values()) == {"finished"}
 
 
-def test_a_published_cell_of_something_else_is_named_stays_and_does_not_count(
-    repository: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch
+def test_published_cells_of_other_code_stay_in_the_tables_and_are_counted_in_one_line(
+    repository: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish(suite, repository)
     shutil.rmtree(repository / "results/tiny/runs")
-    before = files(repository / "results/published/tiny/cells")
-    other = identity(suite.cells[1])
-    monkeypatch.setattr(
-        "pipeline.publish.todays_identity", lambda cell, root: other if cell == suite.cells[0] else identity(cell)
-    )
-    report = publish(suite, repository)
-    assert report.count == Counter(kept=3)
-    assert report.refused[0].startswith("hopper/adam_pg/seed-0: published, but not of today's suite (config cell: ")
-    assert files(repository / "results/published/tiny/cells") == before
-    assert counted(repository)["adam_pg", "0"] == "missing published from other code or settings"
+    before = files(repository / "results/published/tiny")
+    other = {"code": {"new.py": "hash"}}
+    monkeypatch.setattr(Contents, "identity", lambda self, cell: CellIdentity(identity(cell).parts | other))
+    monkeypatch.setattr("pipeline.publish.load_suite", lambda name: suite)
+    monkeypatch.setattr("pipeline.publish.publish", lambda suite: publish(suite, repository))
+    assert main(["tiny"]) == 1
+    first, second, third, fourth = capsys.readouterr().out.splitlines()
+    assert first == "suite tiny: 4 cells: none, 4 refused"
+    assert second.startswith("refused: 4 cells of adam_pg, trpo on hopper: published from other code or settings")
+    assert third.startswith("for all of these: new.py new; snakemake carry --config suite=tiny shows")
+    assert fourth == "tables and figures of what is published: results/published/tiny/tables/index.md"
+    assert files(repository / "results/published/tiny") == before
 
 
-def test_another_delta_needs_the_run(repository: Path, suite: Suite) -> None:
+def test_a_new_run_does_not_join_published_seeds_of_other_code(
+    repository: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish(suite, repository)
     shutil.rmtree(repository / suite.cells[0].run_dir)
-    (repository / "conf/suite/tiny.yaml").write_text(SUITE + "delta_ref: 0.5\n")
-    report = publish(load_suite("tiny", repository), repository)
-    assert report.count == Counter(replaced=3)
-    assert "published for delta_ref 0.02" in report.refused[0]
-    assert counted(repository)["adam_pg", "0"] == "missing published for delta_ref 0.02; publish it again"
+    before = files(repository / "results/published/tiny")
+    changed = {suite.cells[0], suite.cells[1]}  # both seeds of Adam-PG
+
+    def today(cell: Cell) -> CellIdentity:
+        parts = identity(cell).parts
+        return CellIdentity(parts | {"code": {"new.py": "hash"}}) if cell in changed else CellIdentity(parts)
+
+    monkeypatch.setattr(Contents, "identity", lambda self, cell: today(cell))
+    parts = today(suite.cells[1])
+    change_manifest(repository / suite.cells[1].run_dir, identity={"hash": parts.hash, "parts": parts.parts})
+    report = publish(suite, repository)
+    assert report.count == Counter(unchanged=2)
+    assert "other published seeds of its variant are of other code" in list(report.refused)[1]
+    assert files(repository / "results/published/tiny") == before
 
 
-def test_a_moved_fingerprint_is_renewed_where_the_identity_stands(
+def test_tables_never_show_less_than_they_did_and_none_is_empty(
     repository: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    runs, elsewhere = repository / "results/tiny/runs", repository / "elsewhere"
+    runs.rename(elsewhere)
+    report = publish(suite, repository)
+    assert report.count == Counter({"not there": 4})
+    assert report.held == "tables and figures keep 0 published cells, since today's suite would show 0"
+    assert not (repository / "results/published/tiny").exists()
+
+    elsewhere.rename(runs)
     publish(suite, repository)
-    path = repository / published_path(suite, suite.cells[0])
-    before, _ = read_published(path)
-    shutil.rmtree(repository / "results/tiny/runs")
-    monkeypatch.setattr("pipeline.publish.fingerprint", lambda cell, root: "moved")
-    assert publish(suite, repository).count == Counter(renewed=4)
-    assert read_published(path)[0] == before | {"fingerprint": "moved"}
+    shutil.rmtree(runs / "hopper/adam_pg/seed-0")
+    before = files(repository / "results/published/tiny/tables")
+    (repository / "conf/suite/tiny.yaml").write_text(SUITE + "delta_ref: 0.5\n")
+    report = publish(load_suite("tiny", repository), repository)
+    assert "published for delta_ref 0.02" in next(iter(report.refused))
+    assert report.held == "tables and figures keep 4 published cells, since today's suite would show 3"
+    assert files(repository / "results/published/tiny/tables") == before
 
 
 def test_the_command_ends_with_1_and_a_line_where_a_cell_is_refused(
@@ -201,19 +230,6 @@ def test_the_command_ends_with_1_and_a_line_where_a_cell_is_refused(
     first, second, _ = capsys.readouterr().out.splitlines()
     assert first == "suite tiny: 4 cells: 3 unchanged, 1 refused"
     assert second.startswith("refused: hopper/adam_pg/seed-0: ")
-
-
-def test_todays_identity_is_the_one_that_train_py_records(tmp_path: Path) -> None:
-    overrides = ("algorithm=trpo", "env=inverted_pendulum", "seed=1", "total_steps=2048", "evaluation.episodes=1")
-    command = [sys.executable, "train.py", *overrides, f"run_dir={tmp_path}"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    for cell in (
-        Cell("inverted_pendulum", "trpo", "trpo", 1, overrides, "elsewhere"),
-        Cell("inverted_pendulum", "trpo", "trpo", 1, (*overrides, "algorithm.delta=0.5"), "elsewhere"),
-    ):
-        same = todays_identity(cell).hash == manifest["identity"]["hash"]
-        assert same == (cell.overrides == overrides)
 
 
 def change_manifest(run_dir: Path, **entries: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.fingerprint import fingerprint
+from pipeline.cell import Contents
 from pipeline.reuse import plan, published_path, reusable
 from pipeline.suites import Cell, Suite, load_suite
 from tracking.published import PublishedError, write_published
@@ -39,8 +39,7 @@ def suite(repository: Path) -> Suite:
 def publish(repository: Path, suite: Suite, cell: Cell, **changes: Any) -> Path:
     """A published cell as far as the pipeline looks at it, made from what there is today but for `changes`."""
     header = {
-        "overrides": list(cell.overrides),
-        "fingerprint": fingerprint(cell, repository),
+        "identity": Contents(repository).hash(cell),
         "delta_ref": suite.delta_ref,
         **changes,
     }
@@ -58,8 +57,7 @@ def snakemake(repository: Path, *arguments: str) -> tuple[int, str]:
     ("changes", "counts"),
     [
         ({}, True),
-        ({"fingerprint": "another"}, False),
-        ({"overrides": ["algorithm=adam_pg"]}, False),
+        ({"identity": "another"}, False),
         ({"delta_ref": 0.01}, False),
     ],
 )
@@ -68,7 +66,7 @@ def test_a_published_cell_counts_if_it_is_made_from_what_there_is_today(
 ) -> None:
     cell = suite.cells[0]
     publish(repository, suite, cell, **changes)
-    assert reusable(suite, repository) == ({cell: published_path(suite, cell)} if counts else {})
+    assert reusable(suite, Contents(repository)) == ({cell: published_path(suite, cell)} if counts else {})
 
 
 def test_the_plan_names_the_file_that_stands_in_for_a_run(repository: Path, suite: Suite) -> None:
@@ -82,8 +80,8 @@ def test_a_damaged_published_cell_stops_everything_by_name(repository: Path, sui
     path = publish(repository, suite, suite.cells[0])
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(PublishedError, match=r"seed-0\.parquet: damaged"):
-        reusable(suite, repository)
-    code, said = snakemake(repository, "--config", "suite=tiny")
+        reusable(suite, Contents(repository))
+    code, said = snakemake(repository, "--config", "suite=tiny", "reuse_published=true")
     assert code == 1
     assert said.splitlines()[-1].startswith(f"{path}: damaged")
 
@@ -92,13 +90,13 @@ def test_a_published_cell_is_not_trained_and_its_file_is_analysed(repository: Pa
     published, trained = suite.cells
     publish(repository, suite, published)
     index = repository / "results/tiny/tables/index.md"
-    code, said = snakemake(repository, "--config", "suite=tiny")
+    code, said = snakemake(repository, "--config", "suite=tiny", "reuse_published=true")
     assert code == 0, said
-    assert "suite tiny: 1 of 2 cells are published, which reuse_published=false trains again" in said
+    assert "suite tiny: 2 cells, 1 done (1 published), 1 to train: about " in said
     assert index.read_text().splitlines() == [published_path(suite, published), trained.run_dir]
     assert not (repository / published.run_dir).exists()
 
-    code, said = snakemake(repository, "--config", "suite=tiny", "reuse_published=false")
+    code, said = snakemake(repository, "--config", "suite=tiny")
     assert code == 0, said
     assert index.read_text().splitlines() == [published.run_dir, trained.run_dir]
     assert json.loads((repository / published.run_dir / "status.json").read_text())["status"] == "finished"
@@ -106,18 +104,21 @@ def test_a_published_cell_is_not_trained_and_its_file_is_analysed(repository: Pa
 
 
 def test_the_rules_hand_their_options_on(repository: Path, suite: Suite) -> None:
-    for module in ("publish", "rebuild", "verify"):
+    for module in ("carry", "publish", "rebuild", "verify"):
         (repository / "pipeline" / f"{module}.py").write_text(ECHO)
     options = ["sample=2", "sample_seed=5", "stop_after=9"]
-    code, said = snakemake(repository, "publish", "published", "verify", "--config", "suite=tiny", *options)
+    code, said = snakemake(
+        repository, "carry", "publish", "published", "verify", "--cores", "2", "--config", "suite=tiny", *options
+    )
     assert code == 0, said
     for expected in (
         "['tiny']",
+        "['tiny', '--jobs', '2']",
         "['tiny', '--sample', '2', '--sample-seed', '5', '--stop-after', '9']",
     ):
         assert expected in said
     assert said.count("['tiny']") == 2
-    (repository / "conf/suite/tiny.yaml").rename(repository / "conf/suite/mujoco.yaml")
+    (repository / "conf/suite/tiny.yaml").rename(repository / "conf/suite/full.yaml")
     code, said = snakemake(repository, "published")
     assert code == 0, said
     assert "[]" in said  # every published suite

@@ -17,6 +17,7 @@ import pytest
 from pipeline.run_cell import process_environment
 from tracking.lock import acquire
 
+IDENTITY = "b" * 64
 DEADLINE = 20.0  # s, for what should take one
 
 
@@ -29,7 +30,7 @@ class Cell:
 
     def command(self, *settings: str, attempt: int = 1, attempts: int = 3, pid: int | None = None) -> list[str]:
         wrapper = [sys.executable, "-m", "pipeline.run_cell", "results/seed-0"]
-        wrapper += ["--attempt", str(attempt), "--attempts", str(attempts)]
+        wrapper += ["--identity", IDENTITY, "--attempt", str(attempt), "--attempts", str(attempts)]
         wrapper += [] if pid is None else ["--pipeline-pid", str(pid)]
         return [*wrapper, "--", sys.executable, "train.py", *settings]
 
@@ -274,3 +275,17 @@ def test_nothing_starts_for_a_pipeline_that_is_gone_already(cell: Cell) -> None:
     gone.wait()
     assert cell.run("mode=sleep", pid=gone.pid)[0] == 143
     assert not cell.run_dir.exists()
+
+
+def test_a_run_is_told_what_it_must_be_and_nothing_is_recorded_of_one_that_is_not(cell: Cell) -> None:
+    code, said = cell.run("mode=replaced", attempt=3)
+    assert code == 6
+    assert "settings or code have changed since it was planned" in said
+    assert not cell.recorded
+    assert cell.run("mode=finish") == (0, "")
+    assert cell.status["identity"] == IDENTITY
+
+
+def test_a_failure_that_the_wrapper_records_has_the_identity_of_the_plan(cell: Cell) -> None:
+    assert cell.run("mode=kill", attempt=3)[0] == 0
+    assert (cell.status["status"], cell.status["identity"]) == ("failed", IDENTITY)

@@ -1,7 +1,7 @@
 """Verifying published cells, with synthetic runs in place of train.py."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.condensed import from_published
+from pipeline.cell import Contents
 from pipeline.publish import publish
 from pipeline.reuse import published_path
 from pipeline.suites import Cell, Suite
@@ -29,10 +30,11 @@ class Rerun:
         self.repository, self.change, self.seed = repository, change, seed
         self.stops: list[int | None] = []
 
-    def __call__(self, cell: Cell, run_dir: Path, stop_after: int | None, root: Path) -> str:
+    def __call__(self, overrides: Sequence[str], run_dir: Path, root: Path, stop_after: int | None) -> str:
         self.stops.append(stop_after)
-        seed = cell.seed if self.seed is None else self.seed
-        as_run = Cell(cell.env, cell.variant, cell.algorithm, seed, cell.overrides, str(run_dir))
+        env, variant, seed = run_dir.parts[-3:]
+        number = int(seed.removeprefix("seed-")) if self.seed is None else self.seed
+        as_run = Cell(env, variant, variant, number, tuple(overrides), str(run_dir))
         train(self.repository, as_run)
         path = run_dir / "progress.parquet"
         table = pq.read_table(path)
@@ -45,14 +47,13 @@ class Rerun:
 def suite(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
     draw_nothing(monkeypatch)
     suite = write_suite(repository, monkeypatch, SUITE.replace("seeds: 2", "seeds: 6"))
-    monkeypatch.setattr("pipeline.verify.fingerprint", lambda cell, root: f"fingerprint of {cell.variant}")
     publish(suite, repository)
     return suite
 
 
 def run(suite: Suite, repository: Path, rerun: Rerun, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """Verdict on one cell, and what was compared."""
-    monkeypatch.setattr("pipeline.verify.train_part", rerun)
+    monkeypatch.setattr("pipeline.verify.train", rerun)
     [verdict] = verify(suite, 1, 0, root=repository)
     return verdict.word, verdict.compared
 
@@ -139,7 +140,7 @@ def test_equal_bits_on_another_machine_are_equal(
 def test_changed_code_is_no_mismatch_and_not_trained(
     repository: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.verify.fingerprint", lambda cell, root: "another")
+    monkeypatch.setattr(Contents, "hash", lambda self, cell: "another")
     rerun = Rerun(repository)
     assert run(suite, repository, rerun, monkeypatch)[0] == CHANGED
     assert rerun.stops == []
@@ -155,7 +156,7 @@ def test_a_cell_that_cannot_be_trained_again_is_a_mismatch(
 def test_the_sample_belongs_to_its_seed_and_the_report_names_every_cell(
     repository: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.verify.train_part", Rerun(repository))
+    monkeypatch.setattr("pipeline.verify.train", Rerun(repository))
     one, again, other = ([v.cell for v in verify(suite, 4, seed, root=repository)] for seed in (0, 0, 1))
     assert one == again != other
     assert len(set(one)) == 4
@@ -172,7 +173,7 @@ def test_the_command_ends_with_1_on_a_mismatch_only(
     original = verify
     monkeypatch.setattr("pipeline.verify.verify", partial(original, root=repository))
     for change, code in ((on_another_cpu, 0), (one_bit_more, 1)):
-        monkeypatch.setattr("pipeline.verify.train_part", Rerun(repository, change))
+        monkeypatch.setattr("pipeline.verify.train", Rerun(repository, change))
         assert main(["tiny", "--sample", "1", "--stop-after", "12288"]) == code
         assert "report: results/tiny/verify/report.md" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="sample=0: must be at least 1"):

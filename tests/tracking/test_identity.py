@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tracking import identity
-from tracking.identity import REPOSITORY, CellIdentity, code_hash, difference, identify, source_files
+from tracking.identity import REPOSITORY, CellIdentity, changes, code_hash, difference, identify, source_files, starts
 
 # One of every construct that Pythons have parsed differently, or may.
 SAMPLE = '''
@@ -100,23 +100,37 @@ def test_every_change_of_meaning_counts(other: str) -> None:
     assert code_hash(other) != code_hash(SOURCE)
 
 
+@pytest.mark.parametrize("other", ['raise ValueError(f"{x} is wrong")', 'raise ValueError("other", x)'])
+def test_what_an_error_says_does_not_count_but_its_kind_does(other: str) -> None:
+    one = "def f(x):\n    if x:\n        {}\n    return x"
+    said = code_hash(one.format('raise ValueError("wrong")'))
+    assert code_hash(one.format(other)) == said
+    assert code_hash(one.format(other.replace("Value", "Type"))) != said
+    assert code_hash(one.format("raise")) != said
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     files = {
-        "train.py": "import numpy\nimport envs.tasks\nfrom tracking.run import Run\nimport algorithms",
+        "training/loop.py": "import numpy\nimport envs.tasks\nfrom tracking.run import Run\nimport algorithms",
         "envs/__init__.py": "",
         "envs/tasks.py": "def make():\n    from envs import wrappers",
-        "envs/wrappers.py": "import train",
+        "envs/wrappers.py": "import training.loop",
+        "envs/gym.py": "",
         "envs/unused.py": "",
         "algorithms/__init__.py": "import importlib",
         "algorithms/trpo.py": "from algorithms.fisher.solvers import cg\nfrom . import critic as c",
         "algorithms/ppo.py": "",
-        "algorithms/parts/critic.py": "from .fisher import trace",
+        "algorithms/critic.py": "from .fisher import trace",
+        "algorithms/critics/adam.py": "",
         "algorithms/fisher/__init__.py": "from .. import shared",
+        "algorithms/fisher/metrics/exact.py": "",
+        "algorithms/fisher/metrics/kfac.py": "",
         "algorithms/fisher/solvers.py": "if True:\n    from ..batch import Batch",
         "algorithms/fisher/trace.py": "",
-        "algorithms/parts/batch.py": "",
+        "algorithms/batch.py": "",
         "algorithms/shared.py": "",
+        "command/watch.py": "import analysis",
         "tracking/run.py": "import analysis",
         "analysis/__init__.py": "",
     }
@@ -126,80 +140,88 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-SOURCES = ("train.py", "algorithms/trpo.py")
-
-
-def test_the_import_graph_is_followed(repository: Path) -> None:
-    assert source_files(SOURCES, repository) == {
-        "train.py", "envs/__init__.py", "envs/tasks.py", "envs/wrappers.py", "algorithms/__init__.py",
-        "algorithms/trpo.py", "algorithms/parts/critic.py", "algorithms/parts/batch.py", "algorithms/shared.py",
-        "algorithms/fisher/__init__.py", "algorithms/fisher/solvers.py", "algorithms/fisher/trace.py",
-    }  # fmt: skip
-
-
-def test_the_graph_of_this_repository_is_what_python_imports() -> None:
-    script = (
-        "import sys, pathlib, train, algorithms.trpo; here = pathlib.Path.cwd()\n"
-        "files = [pathlib.Path(m.__file__) for m in sys.modules.values() if getattr(m, '__file__', None)]\n"
-        "print(*(f.relative_to(here) for f in files if f.is_relative_to(here)), sep='\\n')"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    shapeless = ("tracking/", "pipeline/", "analysis/")
-    ours = [file for file in done.stdout.splitlines() if "site-packages" not in file]  # .venv lies here, too
-    imported = {file for file in ours if not file.startswith(shapeless)}
-    assert {"train.py", "algorithms/trpo.py", "envs/rollout.py"} < imported
-    found = source_files(SOURCES)
-    assert imported <= found
-    assert not any(file.startswith((*shapeless, "tests/", "algorithms/ppo")) for file in found)
-
-
 CONFIG = {
     "seed": 0,
     "total_steps": 1000,
     "algorithm": {"name": "trpo", "delta": 0.02},
+    "critic": {"name": "adam"},
+    "env": {"kind": "gym"},
+    "fisher": {"name": "exact", "preconditioner": None},
+    "direction": "natural",
+    "device": "cpu",
     "run_dir": "x",
     "threads": 1,
 }
 
 
+def test_the_import_graph_is_followed_from_the_loop_and_what_settings_name(repository: Path) -> None:
+    named = {"algorithms/critics/adam.py", "algorithms/fisher/metrics/exact.py", "envs/gym.py"}
+    assert source_files(starts(CONFIG), repository) == named | {
+        "training/loop.py", "envs/__init__.py", "envs/tasks.py", "envs/wrappers.py", "algorithms/__init__.py",
+        "algorithms/trpo.py", "algorithms/critic.py", "algorithms/batch.py", "algorithms/shared.py",
+        "algorithms/fisher/__init__.py", "algorithms/fisher/solvers.py", "algorithms/fisher/trace.py",
+    }  # fmt: skip
+    preconditioned = CONFIG | {"fisher": {"name": "exact", "preconditioner": "kfac"}}
+    assert set(starts(preconditioned)) - set(starts(CONFIG)) == {"algorithms/fisher/metrics/kfac.py"}
+    assert "algorithms/fisher/metrics/exact.py" not in starts(CONFIG | {"direction": "adam"})
+
+
+def test_the_graph_of_this_repository_is_what_python_imports() -> None:
+    script = (
+        "import sys, pathlib, training.loop, algorithms.trpo, algorithms.critics.adam; here = pathlib.Path.cwd()\n"
+        "import algorithms.fisher.metrics.exact, envs.gym\n"
+        "files = [pathlib.Path(m.__file__) for m in sys.modules.values() if getattr(m, '__file__', None)]\n"
+        "print(*(f.relative_to(here) for f in files if f.is_relative_to(here)), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    shapeless = ("command/", "tracking/", "pipeline/", "analysis/")
+    ours = [file for file in done.stdout.splitlines() if "site-packages" not in file]  # .venv lies here, too
+    imported = {file for file in ours if not file.startswith(shapeless)}
+    assert {"training/loop.py", "algorithms/trpo.py", "envs/rollout.py"} < imported
+    found = source_files(starts(CONFIG))
+    assert imported <= found
+    assert not any(file.startswith((*shapeless, "tests/", "algorithms/ppo", "train.py")) for file in found)
+
+
 def test_what_cannot_shape_a_result_is_left_out(repository: Path) -> None:
-    mine = identify(CONFIG, SOURCES, "cuda:0", repository)
-    for key in ("run_dir", "tracker", "suite", "checkpoint", "stop_after", "device"):
-        changed = identify({**CONFIG, key: {"some": "other"}}, SOURCES, "cuda", repository)
-        assert changed.hash == mine.hash
-    (repository / "tracking/run.py").write_text("import os")
+    mine = identify(CONFIG | {"device": "cuda:0"}, repository)
+    for key in ("run_dir", "identity", "tracker", "suite", "checkpoint", "stop_after", "workers"):
+        assert identify({**CONFIG, "device": "cuda", key: {"some": "other"}}, repository).hash == mine.hash
+    for file in ("tracking/run.py", "command/watch.py"):
+        (repository / file).write_text("import os")
     (repository / "algorithms/ppo.py").write_text("x = 1")
-    (repository / "train.py").write_text('"""Doc."""\n' + (repository / "train.py").read_text() + "  # comment")
-    assert identify(CONFIG, SOURCES, "cuda", repository).hash == mine.hash
+    loop = repository / "training/loop.py"
+    loop.write_text('"""Doc."""\n' + loop.read_text() + "  # comment")
+    assert identify(CONFIG | {"device": "cuda"}, repository).hash == mine.hash
     assert len(mine.hash) == 64
     assert mine.hash.startswith(mine.short)
     assert len(mine.short) == 12
 
 
 def test_what_shapes_a_result_changes_the_hash_and_is_named(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = identify(CONFIG, SOURCES, "cpu", repository)
-    changed = {**CONFIG, "total_steps": 300, "algorithm": {"name": "trpo", "delta": 0.02, "cg": 10}}
-    assert difference(identify(changed, SOURCES, "cpu", repository), mine) == (
-        "config algorithm.cg: 10 here, absent there; config total_steps: 300 here, 1000 there"
+    mine = identify(CONFIG, repository)
+    changed = identify(
+        {**CONFIG, "total_steps": 300, "algorithm": {"name": "trpo", "delta": 0.02, "cg": 10}}, repository
     )
-    assert difference(identify({**CONFIG, "threads": 2}, SOURCES, "cpu", repository), mine) == (
-        "config threads: 2 here, 1 there"
-    )
-    assert difference(identify(CONFIG, SOURCES, "cuda", repository), mine) == "device: cuda here, cpu there"
+    assert difference(changed, mine) == "algorithm.cg: 10 here, absent there; total_steps: 300 here, 1000 there"
+    assert changes(mine, changed) == ["algorithm.cg new", "total_steps 1000 -> 300"]
+    assert changes(changed, mine) == ["algorithm.cg gone", "total_steps 300 -> 1000"]
+    assert difference(identify({**CONFIG, "threads": 2}, repository), mine) == "threads: 2 here, 1 there"
+    assert difference(identify({**CONFIG, "device": "cuda"}, repository), mine) == "device: cuda here, cpu there"
 
-    (repository / "algorithms/trpo.py").write_text("import algorithms.parts.critic")
-    (repository / "algorithms/parts/critic.py").write_text("import algorithms.ppo")
-    code = identify(CONFIG, SOURCES, "cpu", repository)
+    (repository / "algorithms/trpo.py").write_text("import algorithms.critic")
+    (repository / "algorithms/critic.py").write_text("import algorithms.ppo")
+    code = identify(CONFIG, repository)
     assert code.hash != mine.hash
     assert difference(code, mine) == (
-        "code algorithms/parts/critic.py changed; code algorithms/trpo.py changed; code algorithms/ppo.py only here; "
-        "code algorithms/parts/batch.py only there; code algorithms/fisher/__init__.py only there; "
-        "code algorithms/fisher/solvers.py only there; and 2 more"
+        "algorithms/batch.py only there; algorithms/critic.py changed; algorithms/fisher/__init__.py only there; "
+        "algorithms/fisher/solvers.py only there; algorithms/fisher/trace.py only there; algorithms/ppo.py only here; "
+        "and 2 more"
     )
     assert difference(mine, mine) == ""
 
     monkeypatch.setattr(metadata, "version", lambda package: "9.9")
-    assert 'torch: "9.9" here' in difference(identify(CONFIG, SOURCES, "cpu", repository), mine)
+    assert 'torch: "9.9" here' in difference(identify(CONFIG, repository), mine)
 
 
 def test_the_build_of_a_package_does_not_count(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +231,7 @@ def test_the_build_of_a_package_does_not_count(repository: Path, monkeypatch: py
         return "2.13.0+cpu"
 
     monkeypatch.setattr(metadata, "version", version)
-    versions = identify(CONFIG, SOURCES, "cpu", repository).parts["versions"]
+    versions = identify(CONFIG, repository).parts["versions"]
     assert versions == {
         "torch": "2.13.0",
         "numpy": "2.13.0",
@@ -221,8 +243,7 @@ def test_the_build_of_a_package_does_not_count(repository: Path, monkeypatch: py
 
 
 def test_an_identity_survives_its_record(repository: Path) -> None:
-
-    mine = identify({**CONFIG, "sizes": (64, 64), "rate": 0.1 + 0.2}, SOURCES, "cpu", repository)
+    mine = identify({**CONFIG, "sizes": (64, 64), "rate": 0.1 + 0.2}, repository)
     back = CellIdentity(json.loads(json.dumps(mine.parts)))
     assert back.hash == mine.hash
     assert difference(mine, back) == ""
@@ -231,11 +252,10 @@ def test_an_identity_survives_its_record(repository: Path) -> None:
 @pytest.mark.parametrize("value", [math.inf, math.nan, [1.0, math.inf], Path("x")])
 def test_settings_that_cannot_be_recorded_are_named(repository: Path, value: object) -> None:
     with pytest.raises(ValueError, match=r"checkpoint\.interval: .* cannot be recorded"):
-        identify({**CONFIG, "checkpoint": {"interval": value}}, SOURCES, "cpu", repository)
+        identify({**CONFIG, "checkpoint": {"interval": value}}, repository)
 
 
 def test_the_number_of_listed_differences_is_bounded(repository: Path) -> None:
-    mine = identify(dict.fromkeys("abcdefghij", 0), SOURCES, "cpu", repository)
-    theirs = identify(dict.fromkeys("abcdefghij", 1), SOURCES, "cpu", repository)
-    assert difference(mine, theirs).count("config") == identity.NAMED
+    mine, theirs = (identify(CONFIG | dict.fromkeys("abcdefghij", n), repository) for n in (0, 1))
+    assert difference(mine, theirs).count(" here, ") == identity.NAMED
     assert difference(mine, theirs).endswith("and 4 more")

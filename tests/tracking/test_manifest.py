@@ -18,6 +18,7 @@ from tracking.manifest import (
     read_manifest,
     read_status,
     recorded_identity,
+    uncommitted,
     write_manifest,
     write_status,
 )
@@ -81,35 +82,40 @@ def test_status(tmp_path: Path, given: float | None, recorded: float | None) -> 
     assert strict((tmp_path / "status.json").read_text()) == expected == read_status(tmp_path)
 
 
-def test_git_state(tmp_path: Path) -> None:
-    assert git_state(tmp_path) is None
+MADE_FROM = ["training/loop.py", "envs/tasks.py", "conf/a.yaml", "conf/new.yaml"]
+
+
+def test_git_state_is_that_of_the_files_a_run_is_made_from(tmp_path: Path) -> None:
+    assert git_state(MADE_FROM, tmp_path) is None
     git(tmp_path, "init")
-    assert git_state(tmp_path) is None  # no commit yet
-    for name in ("train.py", "conf/a.yaml", "tests/test_a.py", "README.md", "envs/tasks.py"):
+    assert git_state(MADE_FROM, tmp_path) is None  # no commit yet
+    for name in ("training/loop.py", "conf/a.yaml", "conf/b.yaml", "README.md", "envs/tasks.py", "envs/other.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "one")
     clean = {"commit": git(tmp_path, "rev-parse", "HEAD").strip(), "dirty": False}
-    assert git_state(tmp_path) == clean
-    for name in ("README.md", "tests/test_a.py", "notes.txt"):
+    assert git_state(MADE_FROM, tmp_path) == clean
+    for name in ("README.md", "envs/other.py", "conf/b.yaml", "notes.txt", "envs/new.py"):
         (tmp_path / name).write_text("y")
-    assert git_state(tmp_path) == clean
-    assert git_state(tmp_path / "conf") is None  # inside somebody else's repository
-    for name in ("envs/tasks.py", "conf/a.yaml", "envs/new.py", "conf/new.yaml"):
+    assert git_state(MADE_FROM, tmp_path) == clean
+    assert git_state(["conf"], tmp_path) == {**clean, "dirty": True}  # a whole folder
+    assert git_state(MADE_FROM, tmp_path / "conf") is None  # inside somebody else's repository
+    for name in ("envs/tasks.py", "conf/a.yaml", "conf/new.yaml"):
         before = (tmp_path / name).read_text() if (tmp_path / name).exists() else None
         (tmp_path / name).write_text("y")
-        assert git_state(tmp_path) == {**clean, "dirty": True}, name
+        assert git_state(MADE_FROM, tmp_path) == {**clean, "dirty": True}, name
+        assert uncommitted(MADE_FROM, tmp_path) == [name]
         if before is None:
             (tmp_path / name).unlink()
         else:
             (tmp_path / name).write_text(before)
-    assert git_state(tmp_path) == clean
+    assert git_state(MADE_FROM, tmp_path) == clean
 
 
 def test_no_git_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_state(tmp_path) is None
+    assert git_state(MADE_FROM, tmp_path) is None
 
 
 def test_the_processor_has_a_name() -> None:

@@ -151,8 +151,7 @@ def test_another_identity_is_refused_with_the_difference(tmp_path: Path) -> None
     with pytest.raises(IdentityMismatch) as refusal:
         open_run(tmp_path, total_steps=1000)
     assert str(refusal.value) == (
-        f"run_dir {tmp_path} holds another run (config total_steps: 1000 here, 300 there); "
-        "choose another run_dir or remove it"
+        f"run_dir {tmp_path} holds another run (total_steps: 1000 here, 300 there); choose another run_dir or remove it"
     )
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     open_run(tmp_path).__exit__(None, None, None)  # the refusal let go of the lock
@@ -278,7 +277,7 @@ def test_a_checkpoint_of_another_run_or_format_is_refused(tmp_path: Path, monkey
     mine = tmp_path / "mine" / "checkpoint"
     sound = mine.read_bytes()
     mine.write_bytes((tmp_path / "theirs" / "checkpoint").read_bytes())
-    with pytest.raises(IdentityMismatch, match=r"checkpoint is of another run \(config seed: 0 here, 1 there\)"):
+    with pytest.raises(IdentityMismatch, match=r"checkpoint is of another run \(seed: 0 here, 1 there\)"):
         open_run(tmp_path / "mine")
     mine.write_bytes(sound)
     monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT - 1)
