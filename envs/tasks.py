@@ -50,6 +50,10 @@ class EnvConfig(ABC):
     def make_one(self) -> gym.Env[Any, Any]:
         """One environment. Its steps' info is empty but for `LIFE_LOST`, since merging it takes time."""
 
+    def make_all(self, num_envs: int) -> SyncVectorEnv:
+        """num_envs of them, each reset within the step that ends its episode."""
+        return SyncVectorEnv([self.make_one] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+
 
 @dataclass(frozen=True)
 class Spaces:
@@ -107,7 +111,7 @@ def make(config: EnvConfig, num_envs: int) -> SyncVectorEnv:
             finite choice or a box.
     """
     try:
-        envs = SyncVectorEnv([config.make_one] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+        envs = config.make_all(num_envs)
     except (gym.error.Error, TypeError, ImportError, RuntimeError) as error:
         raise ValueError(f"{config.setting}: cannot be made: {' '.join(str(error).split())}") from error
     observation, action = envs.single_observation_space, envs.single_action_space

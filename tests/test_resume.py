@@ -259,7 +259,7 @@ def test_a_simulation_that_diverges_ends_the_run_by_name(tmp_path: Path, monkeyp
 def test_an_error_ends_the_run_by_name_and_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, reason: str
 ) -> None:
-    settings = ("algorithm=npg", "env=hopper", *LONG, "checkpoint.updates=1")
+    settings = ("algorithm=npg", *CARTPOLE, *LONG, "checkpoint.updates=1")
     step, calls = gym.wrappers.TimeLimit.step, []
 
     def failing(self: Any, action: Any) -> Any:

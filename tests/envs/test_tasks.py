@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from envs.gym import GymConfig
+from envs.mujoco import MujocoConfig
 from envs.tasks import EnvConfig, make, random_actions, spaces, to_action_space
 from settings import load_env
 
@@ -38,7 +39,9 @@ def task(task_id: str, **kwargs: object) -> GymConfig:
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda p: p.stem)
 def test_every_task_is_the_v5_task_of_its_name_and_can_be_played(path: Path) -> None:
-    config = GymConfig(**yaml.safe_load(path.read_text()))
+    settings = yaml.safe_load(path.read_text())
+    config = load_env(settings["kind"])(**settings)
+    assert isinstance(config, MujocoConfig)
     assert config.name == path.stem
     assert config.id.removesuffix("-v5").lower() == path.stem.replace("_", "")
     envs = make(config, 2)
@@ -94,6 +97,7 @@ def test_unknown_and_unsupported_tasks_are_refused_in_one_line() -> None:
 
 def test_the_kind_of_a_task_names_the_file_of_its_settings() -> None:
     assert load_env(EnvConfig.kind) is GymConfig
+    assert load_env("mujoco") is MujocoConfig
     assert load_env("atari").__module__ == "envs.atari"
     with pytest.raises(ValueError, match=r"^env\.kind=doom: there is no envs/doom\.py"):
         load_env("doom")
