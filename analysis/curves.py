@@ -7,6 +7,7 @@ algorithms. Curves are therefore read on a grid of 10,000 steps; the last point 
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 GRID = 10_000
@@ -28,6 +29,14 @@ class Column(NamedTuple):
         """The column with every row outside the mask `rows` made null."""
         measured = self.measured & rows
         return Column(np.where(measured, self.values, np.nan), measured)
+
+    def single_precision(self) -> "Column":
+        """The column rounded to float32."""
+        return Column(self.values.astype(np.float32).astype(np.float64), self.measured)
+
+    def array(self, kind: pa.DataType) -> pa.Array:
+        """The column as Arrow has it, null and NaN apart."""
+        return pa.array(self.values, mask=~self.measured, from_pandas=False).cast(kind)
 
     @property
     def usable(self) -> Floats:

@@ -13,6 +13,8 @@ from analysis.progress import Progress
 STABILITY_LAG = 20_000
 """Environment steps between the two Fisher traces that are compared."""
 KPIS = ("kl", "fisher_trace", "alignment_error", "quadratic_error")
+LATER_KPIS = ("alignment_error_heldout", "alignment_noise")
+"""KPIs that earlier runs do not have; of them there are curves alone."""
 DEGENERATE = ("rejected", "zero_gradient", "negative_curvature", "ill_conditioned", "non_finite")
 RUN_LEVEL = (
     "kl_median",
@@ -27,8 +29,11 @@ RUN_LEVEL = (
     "trace_lag",
     "trace_noise_floor",
     "rejection_rate",
+    "kl_per_env_step",
 )
 """What `run_geometry` gives for a run."""
+LATER = ("kl_per_env_step",)
+"""Those of them that a published cell of format 2 does not have."""
 COUNTS = (
     "updates",
     "stepped",
@@ -52,6 +57,7 @@ def run_geometry(progress: Progress, delta_ref: float) -> Record:
         "quadratic_error": _mean(columns["quadratic_error"].where(accepted).usable),
         **trace_summary(progress.env_steps, columns["fisher_trace"], columns["fisher_trace_split"]),
         "rejection_rate": float((progress.outcome == "rejected").mean()),
+        "kl_per_env_step": kl_per_env_step(progress.env_steps, columns["kl"].where(accepted).usable),
     }
 
 
@@ -86,6 +92,21 @@ def kl_summary(kl: Floats, delta_ref: float) -> Record:
         "kl_share_above": float((kl > delta_ref).mean()),
         "kl_cv": float(kl.std(ddof=1)) / mean if varies else None,
     }
+
+
+def kl_per_env_step(env_steps: Floats, kl: Floats) -> float | None:
+    """KL of all accepted updates / environment steps trained, nats per step; None with fewer than two updates.
+
+    All n updates have a batch of (t_n − t_1) / (n − 1) steps, so the warm-up, which trains nothing, does not count.
+
+    Args:
+        env_steps: t, steps at the end of every update, (n,).
+        kl: of the accepted ones.
+    """
+    n = len(env_steps)
+    if n < 2:
+        return None
+    return float(kl.sum() * (n - 1) / (n * (env_steps[-1] - env_steps[0])))
 
 
 def trace_summary(env_steps: Floats, trace: Column, split: Column) -> Record:

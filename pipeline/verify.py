@@ -4,7 +4,7 @@ Only the first part of a run is repeated. Where processor, platform and versions
 points of the grid before the stop must come out equal to the last bit. Elsewhere that is not to be expected: rounding
 that differs in one place makes other trajectories within a hundred steps. The rerun is then one more seed, and its last
 point is held against the published seeds of the same task and variant: its score, and the logarithms of its KPIs, must
-lie between a - 2w and b + 2w, a the lowest and b the highest of them and w = b - a. Each of the five curves leaves that
+lie between a - 2w and b + 2w, a the lowest and b the highest of them and w = b - a. Each of the curves leaves that
 band by chance once in 190 times with five normally distributed seeds, the fewest it is drawn from, and once in 16,000
 with ten. It catches what is badly wrong, no more.
 """
@@ -106,8 +106,8 @@ def verify_cell(suite: Suite, cell: Cell, stop_after: int | None, contents: Cont
     shared = shared_points(then, now)
     if not shared.any():
         return Verdict(cell, NOT_COMPARABLE, f"no point of the grid up to step {now.env_steps:,}")
-    what = f"{shared.sum()} points of {len(CURVES)} curves up to step {then.curves[SCORE].steps[shared][-1]:,.0f}"
-    different = [name for name in CURVES if not _equal(then, now, name, shared)]
+    what = f"{shared.sum()} points of {len(then.curves)} curves up to step {then.curves[SCORE].steps[shared][-1]:,.0f}"
+    different = [name for name in then.curves if not _equal(then, now, name, shared)]
     if not different:
         return Verdict(cell, EQUAL, what)
     manifest = read_manifest(run_dir) or {}
@@ -140,7 +140,7 @@ def outside_band(seeds: Sequence[Condensed], run: Condensed, place: int) -> list
     """The curves of a run that leave the band of the seeds at one point of the grid, in words."""
     outside = []
     for name in CURVES:
-        curves = [seed.curves[name] for seed in seeds if seed.curves[name].measurements[place]]
+        curves = [seed.curves[name] for seed in seeds if name in seed.curves and seed.curves[name].measurements[place]]
         value = run.curves[name].values[place]
         if len(curves) < MIN_SEEDS or not run.curves[name].measurements[place]:
             continue

@@ -1,7 +1,8 @@
-"""A published cell: one Parquet file with the curves of a run as its rows and all else about the run in its header.
+"""A published cell: one Parquet file with curves, updates and episodes as its rows and all else in its header.
 
 The header is JSON in the file's key-value metadata under the key `fisherbench`, with the version of this format in it;
-`fisherbench.sha256` beside it is the digest of header and rows. Reading parses both and runs nothing.
+`fisherbench.sha256` beside it is the digest of header and rows. Reading parses both and runs nothing. Format 2, which
+is read as well, has curves alone.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ import pyarrow.parquet as pq
 from tracking.files import replacing
 from tracking.tables import read_arrow
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, FORMAT)
 PATH = "results/published/{suite}/cells/{env}/{variant}/seed-{seed}.parquet"
 """Of a published cell, relative to the repository's root."""
 
@@ -28,41 +30,46 @@ class PublishedError(ValueError):
     """A published cell that cannot be read; the message is one line that names the file."""
 
 
-def write_published(path: Path, header: Mapping[str, Any], curves: pa.Table) -> None:
-    """Write a published cell atomically; floats of the header may be NaN or infinite."""
+def write_published(path: Path, header: Mapping[str, Any], table: pa.Table) -> None:
+    """Write a published cell atomically; floats of the header may be NaN or infinite.
+
+    A header that was read names its format already, and stays of it, as the rows beside it do.
+    """
     text = dumps({"format": FORMAT, **header})
-    metadata = {_HEADER: text.encode(), _DIGEST: digest(text, curves).encode()}
+    metadata = {_HEADER: text.encode(), _DIGEST: digest(text, table).encode()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         replacing(path) as file,
         pq.ParquetWriter(
             file,
-            curves.schema,
+            table.schema,
             compression="zstd",
-            use_dictionary=False,
+            compression_level=19,
+            use_dictionary=[field.name for field in table.schema if pa.types.is_string(field.type)],
+            column_encoding={field.name: kind for field in table.schema if (kind := _encoding(field.type))},
             write_statistics=False,
             store_schema=False,  # which would hold nothing that the file does not say anyway
         ) as writer,
     ):
-        writer.write_table(curves)
+        writer.write_table(table)
         writer.add_key_value_metadata(metadata)
 
 
 def read_published(path: Path) -> tuple[dict[str, Any], pa.Table]:
-    """Header and curves of a published cell. PublishedError when they are damaged or of another format."""
+    """Header and rows of a published cell. PublishedError when they are damaged or of another format."""
     try:
         table = read_arrow(path)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path) from error
     header = _header(path, table.schema.metadata)
-    curves = table.replace_schema_metadata(None)
-    if digest(table.schema.metadata[_HEADER].decode(), curves).encode() != table.schema.metadata.get(_DIGEST):
+    rows = table.replace_schema_metadata(None)
+    if digest(table.schema.metadata[_HEADER].decode(), rows).encode() != table.schema.metadata.get(_DIGEST):
         raise _damaged(path)
-    return header, curves
+    return header, rows
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header alone, without a look at the curves or the digest. PublishedError as above."""
+    """The header alone, without a look at the rows or the digest. PublishedError as above."""
     try:
         with path.open("rb") as file:
             metadata = pq.read_schema(file).metadata
@@ -71,13 +78,17 @@ def read_header(path: Path) -> dict[str, Any]:
     return _header(path, metadata)
 
 
-def digest(text: str, curves: pa.Table) -> str:
-    """SHA-256 of a text and of names, types, nulls and bits of the curves."""
+def digest(text: str, table: pa.Table) -> str:
+    """SHA-256 of a text and of names, types, nulls and bits of a table of numbers and strings."""
     sha = hashlib.sha256(text.encode())
-    for name, column in zip(curves.column_names, curves.columns, strict=True):
+    for name, column in zip(table.column_names, table.columns, strict=True):
         values = column.combine_chunks()
-        sha.update(f"\n{name} {values.type} {values.is_null().to_pylist()}\n".encode())
-        sha.update(values.fill_null(0).to_numpy().tobytes())
+        nulls = values.is_null().to_numpy(zero_copy_only=False).tolist()
+        sha.update(f"\n{name} {values.type} {nulls}\n".encode())
+        if pa.types.is_string(values.type):
+            sha.update(repr(values.cast(pa.binary()).to_pylist()).encode())  # which damage cannot make undecodable
+        else:
+            sha.update(values.fill_null(0).to_numpy().tobytes())
     return sha.hexdigest()
 
 
@@ -102,15 +113,23 @@ def _strict(value: Any) -> Any:
     return value
 
 
+def _encoding(kind: pa.DataType) -> str | None:
+    """Parquet's encoding that zstd makes least of: differences of integers, and floats by their bytes."""
+    if pa.types.is_integer(kind):
+        return "DELTA_BINARY_PACKED"
+    return "BYTE_STREAM_SPLIT" if pa.types.is_floating(kind) else None
+
+
 def _header(path: Path, metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     try:
         header: dict[str, Any] = loads((metadata or {})[_HEADER].decode())
         version = int(header["format"])
     except (KeyError, ValueError, TypeError) as error:
         raise _damaged(path) from error
-    if version != FORMAT:
+    if version not in READABLE:
         remedy = "take a newer one" if version > FORMAT else "remove the file, and publish its run again or train it"
-        raise PublishedError(f"{path}: format {version}, and this FisherBench reads format {FORMAT}; {remedy}")
+        formats = " and ".join(map(str, READABLE))
+        raise PublishedError(f"{path}: format {version}, and this FisherBench reads formats {formats}; {remedy}")
     return header
 
 

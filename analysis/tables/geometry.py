@@ -33,7 +33,8 @@ def geometry(results: Results) -> Table:
     """Per environment and variant: IQM over runs of every run-level KPI, and sums of the updates by outcome.
 
     The CSV has for each KPI the 95 % percentile bootstrap interval over runs (`_low`, `_high`; from three
-    runs on), the counts per outcome, and per KPI how often it was measured and how often it came out NaN.
+    runs on), the counts per outcome, and per KPI how often it was measured and how often it came out NaN. One of
+    `kpis.LATER` is in it where a run of the suite has it, and null for a variant of which not every run does.
     """
     records = [_record(results, group) for group in results.groups]
     caption = (
@@ -61,8 +62,9 @@ def _record(results: Results, group: Group) -> dict[str, Any]:
         "runs_planned": len(group.cells),
         "runs_finished": len(group.finished),
     }
-    for name in kpis.RUN_LEVEL:
-        values = np.array([value for run in runs if (value := run.geometry[name]) is not None])
+    for name in _run_level(results):
+        known = [value for run in runs if (value := run.geometry.get(name)) is not None]
+        values = np.array([] if name in kpis.LATER and len(known) < len(runs) else known)
         record[name] = float(iqm(values)) if values.size else None
         record[f"{name}_low"], record[f"{name}_high"] = _interval(values, group, results.resamples)
     for name in kpis.COUNTS:
@@ -70,6 +72,11 @@ def _record(results: Results, group: Group) -> dict[str, Any]:
     record["nan"] = sum(run.counts[f"{name}_nan"] for run in runs for name in KPIS)
     record["note"] = unscored(group)
     return record
+
+
+def _run_level(results: Results) -> list[str]:
+    runs = [cell.run for cell in results.suite.cells if cell.run is not None]
+    return [name for name in kpis.RUN_LEVEL if name not in kpis.LATER or any(name in run.geometry for run in runs)]
 
 
 def _interval(values: np.ndarray, group: Group, resamples: int) -> tuple[float | None, float | None]:

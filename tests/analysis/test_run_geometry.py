@@ -5,6 +5,7 @@ import pytest
 
 from analysis.curves import Column, Floats
 from analysis.geometry import (
+    kl_per_env_step,
     kl_summary,
     noise_floor,
     run_counts,
@@ -48,13 +49,14 @@ def test_rejected_updates_are_counted_and_do_not_count() -> None:
     columns["kl"] = column([0.01, 0.0, 0.0, 0.03, NAN])
     columns["alignment_error"] = column([0.2, None, None, 0.4, NAN])
     columns["quadratic_error"] = column([0.1, None, None, NAN, None])
-    solved = np.array([True, False, False, False, False])
-    progress = Progress(every(2_000, 5), every(1, 5), outcome, solved, columns)
+    solves = np.array(["converged", "", "", "capped", "negative_curvature"])
+    progress = Progress(every(2_000, 5), outcome, solves, columns)
     run = run_geometry(progress, delta_ref=0.02)
     assert run["kl_median"] == pytest.approx(0.02)  # zeros of updates that made no step would give 0.005
     assert run["alignment_error"] == pytest.approx(0.3)
     assert run["quadratic_error"] == pytest.approx(0.1)
     assert run["rejection_rate"] == pytest.approx(0.2)
+    assert run["kl_per_env_step"] == pytest.approx(0.04 / 10_000)
     counts = run_counts(progress)
     assert [counts[name] for name in ("updates", "stepped", "rejected", "zero_gradient", "non_finite")] == [
         5,
@@ -67,6 +69,13 @@ def test_rejected_updates_are_counted_and_do_not_count() -> None:
     assert (counts["alignment_error_measured"], counts["alignment_error_nan"]) == (3, 1)
     assert counts["alignment_error_unsolved"] == 1  # the NaN belongs to no step
     assert (counts["kl_nan"], counts["fisher_trace_nan"]) == (1, 0)
+
+
+def test_kl_per_env_step_leaves_the_warm_up_out() -> None:
+    """Three updates of 1,000 steps after a warm-up of 500: 0.06 nats over 3,000 steps."""
+    assert kl_per_env_step(np.array([1_500.0, 2_500.0, 3_500.0]), np.array([0.02, 0.04])) == pytest.approx(2e-5)
+    assert kl_per_env_step(np.array([1_500.0, 2_500.0]), np.empty(0)) == 0
+    assert kl_per_env_step(np.array([1_500.0]), np.array([0.02])) is None  # its batch is not known
 
 
 def test_stability_of_a_random_walk() -> None:

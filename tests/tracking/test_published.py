@@ -8,14 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tracking.published import FORMAT, PublishedError, read_header, read_published, write_published
+from tracking.published import FORMAT, READABLE, PublishedError, read_header, read_published, write_published
 
-CURVES = pa.table(
+ROWS = pa.table(
     {
-        "env_steps": pa.array([10_000, 20_000, 25_000]),
-        "kl": pa.array(np.array([0.25, math.nan, 0.0]), mask=np.array([False, False, True]), from_pandas=False).cast(
-            pa.float32()
-        ),
+        "part": pa.array(["curve", "curve", "curve", "update"]),
+        "env_steps": pa.array([10_000, 20_000, 25_000, 2_048]),
+        "kl": pa.array(
+            np.array([0.25, math.nan, 0.0, 0.5]), mask=np.array([False, False, True, False]), from_pandas=False
+        ).cast(pa.float32()),
+        "measurements": pa.array([3, 1, 0, None], pa.int32()),
+        "outcome": pa.array([None, None, None, "stepped"]),
     }
 )
 HEADER = {
@@ -31,28 +34,29 @@ HEADER = {
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     file = tmp_path / "cells" / "hopper" / "seed-3.parquet"
-    write_published(file, HEADER, CURVES)
+    write_published(file, HEADER, ROWS)
     return file
 
 
 def test_what_is_written_is_read_with_null_nan_and_infinity_apart(path: Path) -> None:
-    header, curves = read_published(path)
+    header, rows = read_published(path)
     assert repr(header) == repr({"format": FORMAT, **HEADER})
-    assert curves.schema == CURVES.schema
-    [kl] = curves["kl"].chunks
-    assert kl.is_null().to_pylist() == [False, False, True]
+    assert rows.schema == ROWS.schema
+    [kl] = rows["kl"].chunks
+    assert kl.is_null().to_pylist() == [False, False, True, False]
     assert math.isnan(kl[1].as_py())
+    assert rows["outcome"].to_pylist() == [None, None, None, "stepped"]
     assert repr(read_header(path)) == repr(header)
 
 
-def test_any_parquet_reader_shows_curves_and_header(path: Path) -> None:
+def test_any_parquet_reader_shows_rows_and_header(path: Path) -> None:
     table = pq.read_table(path)
-    assert table.column_names == ["env_steps", "kl"]
+    assert table.column_names == ROWS.column_names
     assert json.loads(table.schema.metadata[b"fisherbench"])["seed"] == 3
 
 
 def test_equal_cells_are_equal_files(path: Path, tmp_path: Path) -> None:
-    write_published(tmp_path / "again.parquet", HEADER, CURVES)
+    write_published(tmp_path / "again.parquet", HEADER, ROWS)
     assert path.read_bytes() == (tmp_path / "again.parquet").read_bytes()
     assert [file.name for file in path.parent.iterdir()] == ["seed-3.parquet"]  # no temporary file stays
 
@@ -80,25 +84,45 @@ def test_a_cut_off_file_is_named_in_one_line(path: Path, keep: int) -> None:
 
 
 def test_another_parquet_file_is_no_published_cell(tmp_path: Path) -> None:
-    pq.write_table(CURVES, tmp_path / "other.parquet")
+    pq.write_table(ROWS, tmp_path / "other.parquet")
     with pytest.raises(PublishedError, match="no published cell"):
         read_published(tmp_path / "other.parquet")
 
 
-@pytest.mark.parametrize(("change", "remedy"), [(1, "take a newer one"), (-1, "publish its run again or train it")])
-def test_another_format_is_named_in_one_line(
-    path: Path, monkeypatch: pytest.MonkeyPatch, change: int, remedy: str
-) -> None:
-    monkeypatch.setattr("tracking.published.FORMAT", FORMAT + change)
-    write_published(path, HEADER, CURVES)
-    monkeypatch.undo()
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [(FORMAT + 1, "take a newer one"), (min(READABLE) - 1, "publish its run again or train it")],
+)
+def test_another_format_is_named_in_one_line(path: Path, version: int, remedy: str) -> None:
+    write_published(path, {"format": version, **HEADER}, ROWS)
     for read in (read_published, read_header):
-        with pytest.raises(PublishedError, match=f"format {FORMAT + change}, .* reads format {FORMAT}; .*{remedy}"):
+        with pytest.raises(PublishedError, match=f"format {version}, .* reads formats 2 and 3; .*{remedy}"):
             read(path)
+
+
+@pytest.mark.parametrize("name", ROWS.column_names)
+def test_a_change_of_any_column_is_noticed(path: Path, name: str) -> None:
+    """The file of another table, its digest put back to that of the first: a value changed, or one made null."""
+    sound = pq.read_table(path).schema.metadata
+    values = ROWS[name].to_pylist()
+    place = next(i for i, value in enumerate(values) if value is not None)
+    for other in ("update" if isinstance(values[place], str) else values[place] + 1, None):
+        column = pa.array([*values[:place], other, *values[place + 1 :]], ROWS[name].type, from_pandas=False)
+        changed = ROWS.set_column(ROWS.column_names.index(name), name, column)
+        pq.write_table(changed.replace_schema_metadata(sound), path)
+        with pytest.raises(PublishedError, match="damaged"):
+            read_published(path)
+
+
+def test_a_cell_that_is_read_and_written_stays_of_its_format(tmp_path: Path) -> None:
+    write_published(tmp_path / "old.parquet", {"format": 2, **HEADER}, ROWS)
+    header, rows = read_published(tmp_path / "old.parquet")
+    write_published(tmp_path / "renewed.parquet", header | {"fingerprint": "x"}, rows)
+    assert read_header(tmp_path / "renewed.parquet")["format"] == 2
 
 
 def test_a_header_that_json_cannot_hold_is_an_error(tmp_path: Path) -> None:
     bad: dict[str, Any] = {"array": np.zeros(2)}
     with pytest.raises(TypeError):
-        write_published(tmp_path / "x.parquet", bad, CURVES)
+        write_published(tmp_path / "x.parquet", bad, ROWS)
     assert not list(tmp_path.iterdir())
