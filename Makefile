@@ -18,7 +18,7 @@ setup: .venv/installed ## create .venv with every dependency at its pinned versi
 	@touch $@
 
 quick: setup ## train the suite `quick` (minutes), then tables and figures in results/quick/
-	$(BIN)/snakemake --cores $(CORES) --config suite=quick reuse_published=false
+	$(BIN)/snakemake --cores $(CORES) --config suite=quick
 	@echo && cat results/quick/tables/final_scores.md
 
 test: setup lint ## linters, types and all tests

@@ -62,6 +62,8 @@ def tables_and_figures(wildcards):
             workflow.dag.forcefiles.update(f"{cell.run_dir}/status.json" for cell in (*state.changed, *retried))
             for line in overview(suite, state, CONTENTS, PUBLISHED[name], retried):
                 say(f"suite {name}: {line}")
+        if len(SUITES) > 1:
+            say(f"less: --config suite=NAME with one of {', '.join(SUITES)}, or with quick for a first look in minutes")
     done = ("tables/index.md", "figures/.complete")
     return [f"results/{name}/{file}" for name in SUITES for file in done]
 

@@ -83,13 +83,13 @@ def load_suites(name: str, root: Path = REPOSITORY) -> tuple[Suite, ...]:
     """The suites that `name` stands for: those that it lists, or the one that it is. Raises SuiteError."""
     grid, at, device = name.partition("@")
     path = root / "conf" / "suite" / f"{grid}.yaml"
-    listed = _read_yaml(path).get("suites") if path.is_file() else None
-    if listed is None:
+    try:
+        settings = _read_yaml(path) if path.is_file() else {}
+        listed = _listed(settings)
+    except SuiteError as error:
+        raise SuiteError(f"suite {name}: {error}") from None
+    if not listed:
         return (load_suite(name, root),)
-    if not isinstance(listed, list) or not listed or _read_yaml(path).keys() != {"suites"}:
-        raise SuiteError(f"suite {name}: suites: must be a list of suites and the only key, such as [mujoco, atari-1m]")
-    if repeated := [suite for suite in listed if listed.count(suite) > 1]:
-        raise SuiteError(f"suite {name}: suites: {repeated[0]} is listed twice; list every suite once")
     return tuple(load_suite(f"{suite}{at}{device}", root) for suite in listed)
 
 
@@ -103,11 +103,21 @@ def load_suite(name: str, root: Path = REPOSITORY) -> Suite:
         raise SuiteError(f"suite {name}: unknown device {device!r}; {grid}@cuda trains {grid} on a GPU")
     try:
         settings = _read_yaml(root / "conf" / "suite" / f"{grid}.yaml")
-        if "suites" in settings:
-            raise SuiteError(f"is made of other suites; name one of {', '.join(map(str, settings['suites'] or []))}")
+        if listed := _listed(settings):
+            raise SuiteError(f"made of other suites; name one of {', '.join(listed)}")
         return _unroll(name, settings, [f"device={device}"] if at else [], root)
     except SuiteError as error:
         raise SuiteError(f"suite {name}: {error}") from None
+
+
+def _listed(settings: Mapping[str, Any]) -> list[str]:
+    """The suites that a suite is made of; none of a grid."""
+    listed = settings.get("suites", [])
+    if "suites" in settings and (not isinstance(listed, list) or not listed or len(settings) > 1):
+        raise SuiteError("suites: must be a list and the only key, such as [mujoco, atari-1m]")
+    if repeated := [suite for suite in listed if listed.count(suite) > 1]:
+        raise SuiteError(f"suites: {repeated[0]} is listed twice; list every suite once")
+    return list(map(str, listed))
 
 
 def find_algorithms(root: Path = REPOSITORY) -> list[str]:

@@ -105,4 +105,4 @@ def test_a_stopped_run_leaves_no_status_and_can_be_started_again(tmp_path: Path)
     assert wrapper.returncode == 143
     assert not (run_dir / "status.json").exists()
     assert json.loads((run_dir / "manifest.json").read_text())["state"] == "running"
-    assert "stopped by SIGTERM; the same command goes on after update" in (run_dir / "train.log").read_text()
+    assert "is saved, and the same command goes on after it" in (run_dir / "train.log").read_text()

@@ -71,7 +71,7 @@ EDITS: dict[str, dict[str, Edit]] = {  # row of the table -> file -> edit
     },
     "the code of the analysis": {"analysis/curves.py": CODE},
     "`baseline` or `delta_ref` of the suite": {SUITE_FILE: replace("delta_ref: 0.02", "delta_ref: 0.01")},
-    "a value of one algorithm": {"conf/algorithm/ppo.yaml": replace("\nclip: 0.2", "\nclip: 0.3")},
+    "a value of one algorithm": {"conf/algorithm/ppo.yaml": replace("\nepochs: 10", "\nepochs: 5")},
     "the code of one algorithm": {"algorithms/npg.py": CODE},
     "what one algorithm alone imports or chooses": {"algorithms/critics/kfac.py": CODE},
     "a value that some algorithms start from": {"conf/pair/defaults.yaml": replace("delta: 0.02", "delta: 0.03")},
@@ -137,7 +137,7 @@ def snakemake(root: Path, *arguments: str) -> str:
 def reasons(said: str) -> dict[tuple[str, str, str], str]:
     """Environment, variant and seed of every cell that would train -> why, as Snakemake has it."""
     found = re.findall(
-        r"rule train:.*?reason: (.*?)\n +wildcards: env=(\w+), variant=(\w+), seed=(\d+)", said, re.DOTALL
+        r"rule train:.*?reason: (.*?)\n +wildcards: suite=edited, env=(\w+), variant=(\w+), seed=(\d+)", said, re.DOTALL
     )
     return {(env, variant, seed): reason for reason, env, variant, seed in found}
 

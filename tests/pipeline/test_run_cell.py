@@ -28,9 +28,12 @@ class Cell:
         self.repository = repository
         self.run_dir = repository / "results" / "seed-0"
 
-    def command(self, *settings: str, attempt: int = 1, attempts: int = 3, pid: int | None = None) -> list[str]:
+    def command(
+        self, *settings: str, attempt: int = 1, attempts: int = 3, pid: int | None = None, identity: str | None = None
+    ) -> list[str]:
         wrapper = [sys.executable, "-m", "pipeline.run_cell", "results/seed-0"]
-        wrapper += ["--identity", IDENTITY, "--attempt", str(attempt), "--attempts", str(attempts)]
+        wrapper += ["--attempt", str(attempt), "--attempts", str(attempts)]
+        wrapper += [] if identity is None else ["--identity", identity]
         wrapper += [] if pid is None else ["--pipeline-pid", str(pid)]
         return [*wrapper, "--", sys.executable, "train.py", *settings]
 
@@ -278,14 +281,14 @@ def test_nothing_starts_for_a_pipeline_that_is_gone_already(cell: Cell) -> None:
 
 
 def test_a_run_is_told_what_it_must_be_and_nothing_is_recorded_of_one_that_is_not(cell: Cell) -> None:
-    code, said = cell.run("mode=replaced", attempt=3)
+    code, said = cell.run("mode=replaced", attempt=3, identity=IDENTITY)
     assert code == 6
     assert "settings or code have changed since it was planned" in said
     assert not cell.recorded
-    assert cell.run("mode=finish") == (0, "")
+    assert cell.run("mode=finish", identity=IDENTITY) == (0, "")
     assert cell.status["identity"] == IDENTITY
 
 
 def test_a_failure_that_the_wrapper_records_has_the_identity_of_the_plan(cell: Cell) -> None:
-    assert cell.run("mode=kill", attempt=3)[0] == 0
+    assert cell.run("mode=kill", attempt=3, identity=IDENTITY)[0] == 0
     assert (cell.status["status"], cell.status["identity"]) == ("failed", IDENTITY)

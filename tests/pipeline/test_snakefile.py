@@ -13,7 +13,7 @@ import pytest
 
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
 SUITE = """
-envs: [halfcheetah, {other: [env=gym, "env.id=It's-v1"]}]
+envs: [halfcheetah, {other: [env=gym, 'env.id="It''s-v1"']}]
 algorithms: [adam_pg]
 variants:
   broken: [algorithm=trpo, mode=fail]
@@ -83,7 +83,7 @@ def test_a_bare_command_completes_a_grid_with_failing_cells(grid: Grid) -> None:
     assert (grid.results / "figures" / ".complete").exists()
     log = (grid.results / "runs" / "other" / "refused" / "seed-0" / "train.log").read_text()
     assert log.count("total_steps: 5 is too few") == 3  # one per attempt, none lost
-    assert """'env.id=It'"'"'s-v1'""" in log  # an override reaches the run as it stands in the suite
+    assert """'env.id="It'"'"'s-v1"'""" in log  # an override reaches the run as it stands in the suite
 
 
 def test_only_what_is_out_of_date_is_done_again(grid: Grid) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.suites import Suite, SuiteError, find_algorithms, load_suite
+from pipeline.suites import Suite, SuiteError, find_algorithms, load_suite, load_suites
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -223,8 +223,33 @@ def test_no_suite_is_read_with_torch(repository: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "suite").glob("*.yaml")))
 def test_the_suites_of_this_repository_are_sound(name: str) -> None:
-    suite = load_suite(name)
-    assert len({cell.run_dir for cell in suite.cells}) == len(suite.cells)
+    cells = [cell for suite in load_suites(name) for cell in suite.cells]
+    assert len({cell.run_dir for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("suites: []", "suite all: suites: must be a list and the only key"),
+        ("suites: tried\n", "suite all: suites: must be a list and the only key"),
+        ("suites: [tried]\nseeds: 3", "suite all: suites: must be a list and the only key"),
+        ("suites: [tried, tried]", "suite all: suites: tried is listed twice"),
+        ("suites: [tired]", "suite tired: unknown; did you mean tried?"),
+        ("suites: [all]", "suite all: made of other suites; name one of all"),
+    ],
+)
+def test_a_suite_of_suites_that_cannot_be_is_refused(repository: Path, text: str, message: str) -> None:
+    load(repository)
+    (repository / "conf" / "suite" / "all.yaml").write_text(text)
+    with pytest.raises(SuiteError, match=re.escape(message)):
+        load_suites("all", repository)
+
+
+def test_a_suite_of_suites_stands_for_them_on_a_gpu_too(repository: Path) -> None:
+    load(repository)
+    (repository / "conf" / "suite" / "all.yaml").write_text("suites: [tried]")
+    assert load_suites("all", repository) == (load_suite("tried", repository),) == load_suites("tried", repository)
+    assert [suite.name for suite in load_suites("all@cuda", repository)] == ["tried@cuda"]
 
 
 def test_the_sizes_of_the_published_suites() -> None:
