@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def suite(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
+def suite(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Suite]:
     """The suite; what a test does to the repository is undone."""
     shutil.copytree(trained / "results/published", tmp_path / "published")
     before = {file: (trained / file).read_text() for file in (LOOP, STEP)}
     monkeypatch.chdir(trained)
-    yield load_suite("tiny", trained)  # type: ignore[misc]
+    yield load_suite("tiny", trained)
     shutil.rmtree(trained / "results")
     shutil.copytree(tmp_path / "published", trained / "results/published")
     for file, text in before.items():
@@ -86,9 +86,7 @@ def headers(root: Path, suite: Suite) -> list[dict[str, Any]]:
 def test_a_harmless_change_is_carried_with_its_proof(trained: Path, suite: Suite) -> None:
     before = headers(trained, suite)
     edit(trained, LOOP, lambda text: text.replace("lr_scale", "scale_of_rates"))
-    edit(
-        trained, LOOP, lambda text: text.replace('{"learning_rate_scale"', '{"new_column": 1.0, "learning_rate_scale"')
-    )
+    edit(trained, LOOP, lambda text: text.replace('{"learning_rate_scale"', '{"new": 1.0, "learning_rate_scale"'))
     contents = Contents(trained)
     [stale] = stale_cells(suite, contents)
     assert stale.cells == suite.cells
