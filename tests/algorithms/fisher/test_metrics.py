@@ -34,7 +34,7 @@ SMALL = {"rank": "12", "iterations": "200", "tolerance": "1e-13"}
 """Overrides, of those settings that a metric has, for networks of some fifty parameters and exact solves."""
 
 YAMLS = {path.stem for path in (CONF / "fisher").glob("*.yaml")}
-METRICS = sorted(YAMLS & {path.stem for path in (CONF.parent / "algorithms" / "fisher").glob("*.py")})
+METRICS = sorted(YAMLS & {path.stem for path in (CONF.parent / "algorithms" / "fisher" / "metrics").glob("*.py")})
 
 Case = tuple[str, tuple[str, ...]]
 """The name of a metric, and overrides of its settings."""
