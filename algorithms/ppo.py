@@ -118,8 +118,8 @@ class PPO(Algorithm):
             for _ in range(c.epochs):
                 order = torch.from_numpy(self.rng.permutation(len(batch))).to(log_prob_old.device)
                 minibatches = zip(*(column[order].split(c.minibatch_size) for column in columns), strict=True)
-                for observations, *rest in minibatches:
-                    loss = ClippedSurrogate(distribution, *rest, c.clip, c.entropy_coefficient)
+                for observations, actions, advantages, old in minibatches:
+                    loss = ClippedSurrogate(distribution, actions, advantages, old, c.clip, c.entropy_coefficient)
                     self.adam.step(observations, loss, max_gradient_norm)
         except NonFiniteGradient:
             assign(policy, problem.theta)

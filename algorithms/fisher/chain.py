@@ -134,8 +134,11 @@ def _beside(h: Tensor, constant: Tensor | None) -> Tensor:
 
 
 def chain_of(module: nn.Module) -> Chain | None:
-    """The module as a chain of its own parameters; None if it is no `nn.Sequential` of linear layers, each followed by at
-    most one activation of `ACTIVATIONS`, or such a one in an `OutputNetwork`."""
+    """The module as a chain of its own parameters; None if it is none.
+
+    A chain is an `nn.Sequential` of linear layers, each followed by one activation of `ACTIVATIONS` or none, or such a
+    one in an `OutputNetwork`.
+    """
     network, constant = module, None
     if isinstance(module, OutputNetwork) and type(module).forward is OutputNetwork.forward:
         network, constant = module.network, module.log_std

@@ -55,7 +55,7 @@ class Model:
 
     @cached_property
     def linearised(self) -> Linearised | None:
-        """z and dz/dtheta on these states in closed form; None if the module is no chain, or is to see them in parts."""
+        """z and dz/dtheta on these states in closed form; None if the module is no chain or is to see them in parts."""
         chain = chain_of(self.module)
         in_parts = self.states_per_pass is not None and self.states_per_pass < len(self)
         if chain is None or in_parts or self.inputs.dim() != 2:

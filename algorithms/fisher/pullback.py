@@ -25,9 +25,9 @@ class _Graph:
 class Pullback(Metric):
     r"""F = (1/B) sum_s J_s^T M_s J_s, J_s = dz(s)/dtheta, for one (K, K) matrix M_s = sum_i l_i l_i^T per state.
 
-    What is known of the network at theta serves every product: of a chain its activations; of another network one graph,
-    J^T u a backward pass through it and J v the derivative of J^T u with respect to u, a second one. Subclasses say
-    what M_s is.
+    What is kept of the network at theta serves every product. Of a chain that is its activations. Of another network it
+    is one graph: J^T u is a backward pass through it, and J v the derivative of J^T u with respect to u, a second one.
+    Subclasses say what M_s is.
     """
 
     def __init__(self, model: Model) -> None:

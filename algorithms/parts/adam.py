@@ -126,7 +126,7 @@ class GraphAdam:
         z: Tensor = self.network(inputs)
         value = loss(z)
         self.optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         if max_gradient_norm is not None:
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), max_gradient_norm, foreach=True)
             if not torch.isfinite(norm):

@@ -1,4 +1,4 @@
-"""The gradient that an update follows: the policy gradient, with an entropy bonus and clipping if they are asked for."""
+"""The gradient that an update follows: the policy gradient, an entropy bonus and clipping if they are asked for."""
 
 import math
 from dataclasses import dataclass

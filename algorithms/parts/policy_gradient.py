@@ -64,7 +64,7 @@ class PairConfig(GradientConfig):
 
 
 class PolicyGradient(Algorithm):
-    """theta <- theta + change(x), x a direction of ascent of the surrogate return L, or of L + beta H with an entropy bonus."""
+    """theta <- theta + change(x), x a direction of ascent of the surrogate return, or with an entropy bonus."""
 
     Config = PairConfig
     is_pair = True
