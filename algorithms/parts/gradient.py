@@ -45,7 +45,7 @@ def ascent_gradient(problem: Surrogate, config: GradientConfig) -> Tensor:
 
 def clip(g: Tensor, max_norm: float) -> Tensor:
     """g min(1, max_norm / ||g||) (Pascanu et al. 2013, algorithm 1). Raises NonFiniteGradient."""
-    norm = float(g.norm())
+    norm = float(torch.linalg.vector_norm(g))
     if not math.isfinite(norm):
         raise NonFiniteGradient
     return g if norm <= max_norm else (max_norm / norm) * g
