@@ -43,7 +43,7 @@ class Loss(Protocol):
         ...
 
 
-class Adam(Protocol):
+class Descent(Protocol):
     """Steps of Adam down losses of a network's outputs, with betas 0.9 and 0.999. The network has them after `end`."""
 
     def begin(self, learning_rate: float) -> None:
@@ -76,12 +76,12 @@ class Adam(Protocol):
         ...
 
 
-def adam(network: nn.Module, epsilon: float = 1e-8) -> Adam:
-    """Adam for a network: by closed forms if it is a chain, else by its graph."""
+def adam(network: nn.Module, epsilon: float = 1e-8) -> Descent:
+    """Adam's descent for a network: by closed forms if it is a chain, else by its graph."""
     return ChainAdam(network, epsilon) if chain_of(network) else GraphAdam(network, epsilon)
 
 
-class ChainAdam:
+class ChainAdam(Descent):
     """J^T dloss/dz by matrix products, and all parameters in one vector from `begin` to `end`."""
 
     def __init__(self, network: nn.Module, epsilon: float) -> None:
@@ -112,7 +112,7 @@ class ChainAdam:
         self.moments.state = deepcopy(state)
 
 
-class GraphAdam:
+class GraphAdam(Descent):
     """`torch.autograd` and `torch.optim`, on the network's parameters as they are."""
 
     def __init__(self, network: nn.Module, epsilon: float) -> None:
