@@ -71,7 +71,7 @@ def replay(settings: ReplayConfig) -> list[dict[str, Any]]:
     normaliser = ObservationNormaliser(sizes.observation_shape, rollout.normalise_observations, rollout.clip)
     normaliser.load_state_dict(learner["collector"]["observation_normaliser"])
     torch.set_num_threads(config.threads)
-    return evaluate(config.env, evaluation, policy.act, policy.distribution.noise, normaliser, seeds)
+    return evaluate(config.env, evaluation, policy.actor(), policy.distribution.noise, normaliser, seeds)
 
 
 def main(arguments: list[str]) -> int:

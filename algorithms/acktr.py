@@ -4,36 +4,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import MISSING
 
 from algorithms.fisher.factors import kronecker_factors
 from algorithms.fisher.parameters import assign
-from algorithms.parts.algorithm import Algorithm, AlgorithmConfig, Outcome, Pair, Update
+from algorithms.parts.algorithm import Algorithm, Outcome, Pair, Update
+from algorithms.parts.gradient import GradientConfig, NonFiniteGradient, ascent_gradient
 from algorithms.parts.kfac_step import KFACConfig, KFACStep
 from algorithms.parts.policy import Policy
 from algorithms.parts.surrogate import Surrogate
 
 
 @dataclass
-class ACKTRConfig(KFACConfig, AlgorithmConfig):
-    """Settings of ACKTR: those of its K-FAC step, delta in nats, and how its factors are sampled.
+class ACKTRConfig(KFACConfig, GradientConfig):
+    """Settings of ACKTR: those of its K-FAC step, delta in nats, of its gradient, and how its factors are sampled.
 
     Attributes:
-        entropy_coefficient: beta, weight of the entropy bonus.
         samples: actions drawn per state for the factors; null: the expectation over actions in closed form.
         adaptation: factor by which eta_max follows the measured divergence; 1: it stays at learning_rate.
     """
 
-    entropy_coefficient: float = MISSING
     samples: int | None = MISSING
     adaptation: float = MISSING
 
     def __post_init__(self) -> None:
-        AlgorithmConfig.__post_init__(self)
+        GradientConfig.__post_init__(self)
         self.check("algorithm")
-        if not self.entropy_coefficient >= 0:
-            raise ValueError(f"algorithm.entropy_coefficient={self.entropy_coefficient}: must not be negative")
         if self.samples is not None and self.samples < 1:
             raise ValueError(f"algorithm.samples={self.samples}: must be at least 1, or null for the closed form")
         if not self.adaptation >= 1:
@@ -65,8 +61,9 @@ class ACKTR(Algorithm):
 
     def update(self, problem: Surrogate, lr_scale: float) -> Update:
         c = self.config
-        g = problem.gradient_with_bonus(c.entropy_coefficient)
-        if not torch.isfinite(g).all():
+        try:
+            g = ascent_gradient(problem, c)
+        except NonFiniteGradient:
             return Update(Outcome.NON_FINITE)
         if not g.any():
             return Update(Outcome.ZERO_GRADIENT)

@@ -61,7 +61,7 @@ def measurements(
     collector, policy, critic = learner.collector, learner.policy, learner.critic
     length, device = batch_size // config.rollout.num_envs, torch.device(config.device)
     for i in range(max(updates)):
-        rollout = collector.collect(policy.act, policy.distribution.noise, length)
+        rollout = collector.collect(policy.actor(), policy.distribution.noise, length)
         batch = to_batch(rollout, critic, config.env.gamma, config.advantage, device)
         problem = Surrogate(policy, batch)
         update = learner.algorithm.update(problem, lr_scale=1.0)

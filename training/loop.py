@@ -46,7 +46,9 @@ def train(config: RunConfig, run: Run, watch: Watch, resumable: bool) -> None:
             lr_scale = 1.0 if config.learning_rate_schedule == "constant" else 1 - i / config.updates
 
             start = time.perf_counter()
-            rollout = collector.collect(policy.act, policy.distribution.noise, batch_size // config.rollout.num_envs)
+            rollout = collector.collect(
+                policy.actor(), policy.distribution.noise, batch_size // config.rollout.num_envs
+            )
             collected = time.perf_counter()
 
             batch = to_batch(rollout, critic, config.env.gamma, config.advantage, device)
@@ -94,7 +96,7 @@ def train(config: RunConfig, run: Run, watch: Watch, resumable: bool) -> None:
     evaluation = evaluate(
         config.env,
         config.evaluation,
-        policy.act,
+        policy.actor(),
         policy.distribution.noise,
         collector.observation_normaliser,
         learner.evaluation_seeds,

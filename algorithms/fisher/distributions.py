@@ -46,6 +46,10 @@ class Distribution(Protocol):
         """-E log p(a; z), shape (B,), nats."""
         ...
 
+    def entropy_gradient(self, z: Tensor) -> Tensor:
+        """d entropy / dz, shape (B, K)."""
+        ...
+
     def kl(self, z_old: Tensor, z_new: Tensor) -> Tensor:
         """KL(p(.; z_old) || p(.; z_new)), shape (B,), nats, in float64 and without cancellation for close z."""
         ...
@@ -92,6 +96,11 @@ class DiagonalGaussian:
 
     def entropy(self, z: Tensor) -> Tensor:
         return z.chunk(2, -1)[1].sum(-1) + 0.5 * self.actions * (1 + math.log(2 * math.pi))
+
+    def entropy_gradient(self, z: Tensor) -> Tensor:
+        gradient = torch.zeros_like(z)
+        gradient[:, self.actions :] = 1.0
+        return gradient
 
     def kl(self, z_old: Tensor, z_new: Tensor) -> Tensor:
         (mean_old, log_std_old), (mean_new, log_std_new) = z_old.double().chunk(2, -1), z_new.double().chunk(2, -1)
@@ -147,6 +156,12 @@ class Categorical:
         log_p = z.log_softmax(-1)
         return -(log_p.exp() * log_p).sum(-1)
 
+    def entropy_gradient(self, z: Tensor) -> Tensor:
+        # -p (log p + H)
+        log_p = z.log_softmax(-1)
+        p = log_p.exp()
+        return p * ((p * log_p).sum(-1, keepdim=True) - log_p)
+
     def kl(self, z_old: Tensor, z_new: Tensor) -> Tensor:
         log_p, log_q = z_old.double().log_softmax(-1), z_new.double().log_softmax(-1)
         # sum p (e^d - 1) = 0 for d = log q - log p, so every term can be made non-negative and none cancels.
@@ -190,6 +205,9 @@ class UnitGaussian:
 
     def entropy(self, z: Tensor) -> Tensor:
         return torch.full_like(z[:, 0], 0.5 * (1 + math.log(2 * math.pi)))
+
+    def entropy_gradient(self, z: Tensor) -> Tensor:
+        return torch.zeros_like(z)
 
     def kl(self, z_old: Tensor, z_new: Tensor) -> Tensor:
         return 0.5 * (z_new.double() - z_old.double()).square().sum(-1)

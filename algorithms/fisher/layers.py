@@ -28,6 +28,17 @@ class Constant(nn.Module):
         return self.values.expand(len(inputs), -1)
 
 
+class OutputNetwork(nn.Module):
+    """z = (network(s), log sigma): a network, and beside its outputs a constant if there is one: (B, ...) -> (B, K)."""
+
+    network: nn.Sequential
+    log_std: Constant | None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        z: Tensor = self.network(inputs)
+        return z if self.log_std is None else torch.cat((z, self.log_std(inputs)), -1)
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer of a known type, and where its parameters lie in theta."""

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from omegaconf import MISSING
 from torch import Tensor, nn
 
 from algorithms.fisher import solvers
+from algorithms.fisher.chain import Linearised, chain_of
 from algorithms.fisher.distributions import Distribution
 from algorithms.fisher.layers import LayerPass, forward_with_passes
 from algorithms.fisher.parameters import as_function
@@ -50,6 +52,15 @@ class Model:
     def function(self, theta: Tensor) -> Tensor:
         """z on these states as a function of the parameters."""
         return as_function(self.module, self.inputs)(theta)
+
+    @cached_property
+    def linearised(self) -> Linearised | None:
+        """z and dz/dtheta on these states in closed form; None if the module is no chain or is to see them in parts."""
+        chain = chain_of(self.module)
+        in_parts = self.states_per_pass is not None and self.states_per_pass < len(self)
+        if chain is None or in_parts or self.inputs.dim() != 2:
+            return None
+        return chain.at(self.theta).linearise(self.inputs.to(self.theta.dtype))
 
     def subsample(self, states: int | None, rng: np.random.Generator) -> "Model":
         """The model on that many of its states, drawn without replacement; on all of them when there are fewer."""

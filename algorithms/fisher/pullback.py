@@ -25,8 +25,9 @@ class _Graph:
 class Pullback(Metric):
     r"""F = (1/B) sum_s J_s^T M_s J_s, J_s = dz(s)/dtheta, for one (K, K) matrix M_s = sum_i l_i l_i^T per state.
 
-    One graph is built at theta and serves every product: J^T u is one backward pass, and J v the derivative of J^T u
-    with respect to u, a second one. Subclasses say what M_s is.
+    What is kept of the network at theta serves every product. Of a chain that is its activations. Of another network it
+    is one graph: J^T u is a backward pass through it, and J v the derivative of J^T u with respect to u, a second one.
+    Subclasses say what M_s is.
     """
 
     def __init__(self, model: Model) -> None:
@@ -36,6 +37,8 @@ class Pullback(Metric):
     def z(self) -> Tensor:
         """Outputs at theta, shape (B, K)."""
         m = self.model
+        if m.linearised is not None:
+            return m.linearised.z
         with torch.no_grad():
             return in_passes(lambda s: as_function(m.module, s)(self.theta), m.inputs, m.states_per_pass)
 
@@ -59,6 +62,8 @@ class Pullback(Metric):
     def product(self, v: Tensor) -> Tensor:
         if v.dim() == 2:
             return torch.stack([self.product(column) for column in v.unbind(1)], 1)
+        if (at := self.model.linearised) is not None:
+            return at.vjp(self.output_product(at.jvp(v))) / len(self.z)
         g = self._graph
         (u,) = torch.autograd.grad(g.pulled_back, g.u, v, retain_graph=True)
         (result,) = torch.autograd.grad(g.z, g.theta, self.output_product(u), retain_graph=True)
@@ -67,7 +72,7 @@ class Pullback(Metric):
     def quadratic(self, v: Tensor) -> Tensor:
         """v^T F v = (1/B) sum_s (J_s v)^T M_s (J_s v), non-negative by construction; a scalar.
 
-        By forward differentiation, which keeps no graph: a batch of any size, `states_per_pass` at a time.
+        By forward differentiation, which needs no graph: a batch of any size, `states_per_pass` at a time.
         """
         m = self.model
 
@@ -76,7 +81,7 @@ class Pullback(Metric):
             return tangent
 
         with torch.no_grad():
-            u = in_passes(jvp, m.inputs, m.states_per_pass)
+            u = in_passes(jvp, m.inputs, m.states_per_pass) if m.linearised is None else m.linearised.jvp(v)
             return (u * self.output_product(u)).sum() / len(self.z)
 
     def diagonal(self) -> Tensor:

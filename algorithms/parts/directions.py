@@ -1,4 +1,4 @@
-"""Where to go: the directions an update can follow, from the policy gradient g to a vector x of the same shape.
+"""Where to go: the directions an update can follow, from a gradient g to a vector x of the same shape.
 
 A direction is called once per update, in order; what it remembers between updates is in `state`.
 """
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from algorithms.fisher.metric import FisherConfig, Model, SampledConfig
 from algorithms.fisher.solvers import Outcome, check_dense, cholesky, conjugate_gradient
+from algorithms.parts.adam import Moments
 from algorithms.parts.algorithm import load_fisher
 from algorithms.parts.surrogate import Surrogate
 
@@ -36,8 +37,8 @@ class DirectionRule(Protocol):
 
     state: dict[str, Tensor]
 
-    def __call__(self, problem: Surrogate) -> Direction:
-        """The direction at problem.theta."""
+    def __call__(self, problem: Surrogate, g: Tensor) -> Direction:
+        """The direction at problem.theta for the gradient g, shape (d,)."""
         ...
 
 
@@ -47,27 +48,15 @@ class Gradient:
     def __init__(self) -> None:
         self.state: dict[str, Tensor] = {}
 
-    def __call__(self, problem: Surrogate) -> Direction:
-        return Direction(problem.gradient)
+    def __call__(self, problem: Surrogate, g: Tensor) -> Direction:
+        return Direction(g)
 
 
-class Adam:
+class Adam(Moments):
     """x = m / (sqrt(v) + epsilon), bias-corrected moments of g (Kingma and Ba 2015, algorithm 1)."""
 
-    def __init__(self, beta1: float, beta2: float, epsilon: float) -> None:
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
-        self.state: dict[str, Tensor] = {}
-
-    def __call__(self, problem: Surrogate) -> Direction:
-        g, state = problem.gradient, self.state
-        if not state:
-            state.update(m=torch.zeros_like(g), v=torch.zeros_like(g), t=torch.zeros((), dtype=torch.int64))
-        state["t"] = state["t"] + 1
-        state["m"] = self.beta1 * state["m"] + (1 - self.beta1) * g
-        state["v"] = self.beta2 * state["v"] + (1 - self.beta2) * g.square()
-        m = state["m"] / (1 - self.beta1 ** int(state["t"]))
-        v = state["v"] / (1 - self.beta2 ** int(state["t"]))
-        return Direction(m / (v.sqrt() + self.epsilon))
+    def __call__(self, problem: Surrogate, g: Tensor) -> Direction:
+        return Direction(self.direction(g))
 
 
 class RMSProp:
@@ -77,8 +66,7 @@ class RMSProp:
         self.alpha, self.epsilon = alpha, epsilon
         self.state: dict[str, Tensor] = {}
 
-    def __call__(self, problem: Surrogate) -> Direction:
-        g = problem.gradient
+    def __call__(self, problem: Surrogate, g: Tensor) -> Direction:
         v = self.alpha * self.state.get("v", torch.zeros_like(g)) + (1 - self.alpha) * g.square()
         self.state["v"] = v
         return Direction(g / (v.sqrt() + self.epsilon))
@@ -105,8 +93,8 @@ class Natural:
         if solver == "cholesky":
             check_dense(dim)
 
-    def __call__(self, problem: Surrogate) -> Direction:
-        c, g, damping = self.config, problem.gradient, self.damping
+    def __call__(self, problem: Surrogate, g: Tensor) -> Direction:
+        c, damping = self.config, self.damping
         model = problem.model.subsample(c.states, self.rng)
         whole = model is problem.model and self.metric is type(problem.fisher)
         f = problem.fisher if whole else self.metric.at(model, c, self.rng)

@@ -1,14 +1,16 @@
 """The policy and critic networks every algorithm shares."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from algorithms.fisher.chain import chain_of
 from algorithms.fisher.distributions import Categorical, DiagonalGaussian, Distribution
-from algorithms.fisher.layers import Constant
+from algorithms.fisher.layers import Constant, OutputNetwork
 from algorithms.fisher.parameters import in_passes
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "identity": nn.Identity}
@@ -129,7 +131,7 @@ def network(
     return nn.Sequential(*layers)
 
 
-class Policy(nn.Module):
+class Policy(OutputNetwork):
     """pi(a | s) = p(a; z(s)): a network from normalised observations (B, ...) to distribution parameters z (B, K).
 
     Gaussian: z = (mu(s), log sigma), the standard deviation independent of the state. Categorical: z = logits.
@@ -146,22 +148,26 @@ class Policy(nn.Module):
         if isinstance(distribution, DiagonalGaussian):
             self.log_std = Constant(torch.full((distribution.actions,), config.log_std))
 
-    def forward(self, observations: Tensor) -> Tensor:
-        z: Tensor = self.network(observations)
-        return z if self.log_std is None else torch.cat((z, self.log_std(observations)), -1)
-
     @torch.no_grad()
     def z(self, observations: Tensor) -> Tensor:
         """z of a whole batch, without a graph."""
         return in_passes(self, observations, self.states_per_pass)
 
-    @torch.inference_mode()
-    def act(self, observations: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-        """Actions for a batch of observations: sampled with the given noise, or the mode when there is none."""
-        device = next(self.parameters()).device
-        z = self(torch.from_numpy(observations).to(device)).cpu()
-        action = self.distribution.mode(z) if noise is None else self.distribution.sample(z, torch.from_numpy(noise))
-        return action.numpy()
+    def actor(self) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
+        """The policy as a function from observations to actions: sampled with the given noise, or without it the mode.
+
+        It follows changes of parameters in place, but not the policy to another device or precision.
+        """
+        z_of, device = chain_of(self) or self, next(self.parameters()).device
+
+        @torch.inference_mode()
+        def act(observations: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+            z = z_of(torch.from_numpy(observations).to(device)).cpu()
+            if noise is None:
+                return self.distribution.mode(z).numpy()
+            return self.distribution.sample(z, torch.from_numpy(noise)).numpy()
+
+        return act
 
 
 def distribution_for(n_actions: int, discrete: bool) -> Distribution:

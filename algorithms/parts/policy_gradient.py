@@ -1,5 +1,6 @@
 """Policy gradient methods as pairs: a direction and a step rule, chosen independently of each other."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +10,16 @@ from omegaconf import MISSING
 from torch import Tensor
 
 from algorithms.fisher.parameters import assign
-from algorithms.parts.algorithm import Algorithm, AlgorithmConfig, Outcome, Pair, Update
+from algorithms.parts.algorithm import Algorithm, Outcome, Pair, Update
 from algorithms.parts.directions import Adam, DirectionRule, Gradient, Natural, RMSProp
+from algorithms.parts.gradient import GradientConfig, NonFiniteGradient, ascent_gradient
 from algorithms.parts.policy import Policy
 from algorithms.parts.step_rules import CurvatureError, Step, learning_rate_step, line_search, normalised, to_divergence
 from algorithms.parts.surrogate import Surrogate
 
 
 @dataclass
-class PairConfig(AlgorithmConfig):
+class PairConfig(GradientConfig):
     """Settings of a direction-and-step-rule pair; each part reads its own, so that any two can be combined.
 
     Attributes:
@@ -62,7 +64,7 @@ class PairConfig(AlgorithmConfig):
 
 
 class PolicyGradient(Algorithm):
-    """theta <- theta + change(x), x a direction of ascent of the surrogate return."""
+    """theta <- theta + change(x), x a direction of ascent of the surrogate return, or with an entropy bonus."""
 
     Config = PairConfig
     is_pair = True
@@ -72,13 +74,14 @@ class PolicyGradient(Algorithm):
         self.direction = self._direction()
 
     def update(self, problem: Surrogate, lr_scale: float) -> Update:
-        g = problem.gradient
-        if not torch.isfinite(g).all():
+        try:
+            g = ascent_gradient(problem, self.config)
+        except NonFiniteGradient:
             return Update(Outcome.NON_FINITE)
         if not g.any():
             return Update(Outcome.ZERO_GRADIENT)
 
-        direction = self.direction(problem)
+        direction = self.direction(problem, g)
         if not direction.usable:
             return Update(Outcome(direction.outcome.value), {**direction.metrics}, self._damping)
 
@@ -126,7 +129,7 @@ class PolicyGradient(Algorithm):
             case "line_search":
                 start = normalised if c.line_search_start == "normalised" else to_divergence
                 full = start(problem, x, c.delta, c.damping)
-                return line_search(problem, full, c.delta, c.backtrack_ratio, c.max_backtracks)
+                return line_search(problem, full, c.delta, c.backtrack_ratio, c.max_backtracks, c.entropy_coefficient)
             case other:
                 raise ValueError(f"step_rule={other}: unknown")
 
@@ -134,5 +137,5 @@ class PolicyGradient(Algorithm):
         return {"direction": self.direction.state, "rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.direction.state = dict(state["direction"])
+        self.direction.state = deepcopy(state["direction"])
         self.rng.bit_generator.state = state["rng"]

@@ -62,14 +62,21 @@ def to_divergence(problem: Surrogate, x: Tensor, delta: float, damping: float) -
     return Step(scale * change, {"step_size": scale * full.metrics["step_size"]})
 
 
-def line_search(problem: Surrogate, full: Step, delta: float, ratio: float, max_backtracks: int) -> Step:
+def line_search(
+    problem: Surrogate, full: Step, delta: float, ratio: float, max_backtracks: int, entropy_coefficient: float = 0.0
+) -> Step:
     """The longest of full, ratio full, ratio^2 full, ... with D <= delta and L > L(theta_old); none: rejected.
 
-    (Schulman et al. 2015, appendix C.)
+    (Schulman et al. 2015, appendix C.) With an entropy bonus in the gradient it is in L, too: a step up L + beta H need
+    not raise L.
     """
     assert full.change is not None
     change = full.change
-    search = backtrack(lambda s: problem.evaluate(problem.theta + s * change), delta, ratio, max_backtracks)
+
+    def trial(scale: float) -> tuple[float, float]:
+        return problem.evaluate(problem.theta + scale * change, entropy_coefficient)
+
+    search = backtrack(trial, delta, ratio, max_backtracks)
     metrics = {
         "step_size": search.scale * full.metrics["step_size"] if search.accepted else 0.0,
         "backtracks": float(search.backtracks),

@@ -39,18 +39,27 @@ class Surrogate:
     @cached_property
     def gradient(self) -> Tensor:
         """g = (1/B) sum_t A_t grad log pi(a_t|s_t) at theta_old: the policy gradient; no entropy bonus, no clipping."""
-        return self.gradient_with_bonus(0.0)
+        return self._gradient(0.0)
 
     def gradient_with_bonus(self, entropy_coefficient: float) -> Tensor:
         """g + beta grad (1/B) sum_t H(pi(.|s_t)) at theta_old, shape (d,); beta: entropy_coefficient, H in nats."""
+        return self.gradient if entropy_coefficient == 0 else self._gradient(entropy_coefficient)
+
+    def _gradient(self, entropy_coefficient: float) -> Tensor:
+        batch, distribution, linearised = self.batch, self.policy.distribution, self.model.linearised
+        if linearised is not None:
+            ascent = batch.advantages.unsqueeze(-1) * distribution.score(self.z, batch.actions)
+            if entropy_coefficient > 0:
+                ascent += entropy_coefficient * distribution.entropy_gradient(self.z)
+            return linearised.vjp(ascent / len(batch))
         theta = self.theta.clone().requires_grad_()
         g = torch.zeros_like(self.theta)
-        for part in self.batch.split(self.policy.states_per_pass):
+        for part in batch.split(self.policy.states_per_pass):
             z = as_function(self.policy, part.observations)(theta)
-            objective = self.policy.distribution.log_prob(z, part.actions) * part.advantages
+            objective = distribution.log_prob(z, part.actions) * part.advantages
             if entropy_coefficient > 0:
-                objective = objective + entropy_coefficient * self.policy.distribution.entropy(z)
-            g += torch.autograd.grad(objective.sum() / len(self.batch), theta)[0]
+                objective = objective + entropy_coefficient * distribution.entropy(z)
+            g += torch.autograd.grad(objective.sum() / len(batch), theta)[0]
         return g
 
     @cached_property
@@ -76,18 +85,24 @@ class Surrogate:
         return ExactFisher(replace(self.model, theta=self.theta.double()))
 
     @torch.no_grad()
-    def evaluate(self, theta: Tensor) -> tuple[float, float]:
-        """(L(theta) - L(theta_old), D(theta)) on the whole batch, in float64 from outputs in the precision of theta."""
+    def evaluate(self, theta: Tensor, entropy_coefficient: float = 0.0) -> tuple[float, float]:
+        """(gain, D(theta)) on the whole batch, in float64 from outputs in the precision of theta.
+
+        The gain is L(theta) - L(theta_old), of L + beta H with an entropy_coefficient beta.
+        """
         distribution, actions = self.policy.distribution, self.batch.actions
         z_old, z = self.z.double() if theta.dtype == self.z.dtype else self._z64, self._z_at(theta).double()
         log_ratio = distribution.log_prob(z, actions) - distribution.log_prob(z_old, actions)
         gain = (torch.expm1(log_ratio) * self.batch.advantages).mean()
+        if entropy_coefficient > 0:
+            gain = gain + entropy_coefficient * (distribution.entropy(z) - distribution.entropy(z_old)).mean()
         return float(gain), float(distribution.kl(z_old, z).mean())
 
     @cached_property
     def z(self) -> Tensor:
         """Distribution parameters of the old policy on the batch, in the policy's precision, shape (B, K)."""
-        return self._z_at(self.theta)
+        linearised = self.model.linearised
+        return self._z_at(self.theta) if linearised is None else linearised.z
 
     @cached_property
     def _z64(self) -> Tensor:

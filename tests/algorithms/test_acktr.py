@@ -286,6 +286,18 @@ def test_settings_out_of_range_are_refused_by_name(override: str, message: str) 
         compose("algorithm=acktr", "env=hopper", override)
 
 
+def test_the_gradient_is_scaled_down_to_the_largest_norm() -> None:
+    """Far inside the trust region the step is linear in g."""
+    steps = []
+    for norm in ("null", "0.01"):
+        policy = make_policy(GAUSSIAN)
+        problem = make_problem(policy)
+        settings = ("algorithm.learning_rate=1e-4", "algorithm.delta=1e9", f"algorithm.max_gradient_norm={norm}")
+        make_acktr(policy, *settings).update(problem, 1.0)
+        steps.append(flatten(policy) - problem.theta)
+    torch.testing.assert_close(steps[1], 0.01 / problem.gradient.norm() * steps[0], rtol=1e-8, atol=1e-14)
+
+
 def test_factors_on_some_states_are_those_of_the_states_that_its_own_stream_draws() -> None:
     policy = make_policy(GAUSSIAN)
     problem = make_problem(policy)

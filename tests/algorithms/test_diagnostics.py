@@ -288,7 +288,9 @@ def test_the_stated_error_of_the_trace_holds_on_real_rollouts(monkeypatch: pytes
     monkeypatch.setattr(collector.observation_normaliser, "update", lambda _: None)
     found = []
     for batch in range(70):
-        observations = collector.collect(policy.act, policy.distribution.noise, 32).observations.reshape(32 * 16, -1)
+        observations = collector.collect(policy.actor(), policy.distribution.noise, 32).observations.reshape(
+            32 * 16, -1
+        )
         nothing = torch.zeros(len(observations))
         problem = Surrogate(policy, Batch(torch.from_numpy(observations), nothing, nothing, nothing, nothing, 16))
         if batch >= 10:  # the first ones all lie in first episodes

@@ -23,13 +23,6 @@ from tests.algorithms.problems import (
 )
 
 
-class GradientOnly:
-    """All that first-order directions look at."""
-
-    def __init__(self, gradient: torch.Tensor) -> None:
-        self.gradient = gradient
-
-
 @pytest.mark.parametrize("name", ["adam", "rmsprop"])
 def test_first_order_directions_move_as_torch_optimisers_do(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -43,7 +36,7 @@ def test_first_order_directions_move_as_torch_optimisers_do(name: str) -> None:
     theta = torch.zeros(6, dtype=torch.float64)
     for _ in range(5):
         g = torch.randn(6, generator=generator, dtype=torch.float64)
-        theta = theta + 0.01 * rule(cast(Surrogate, GradientOnly(g))).x
+        theta = theta + 0.01 * rule(cast(Surrogate, None), g).x
         parameter.grad = -g
         optimiser.step()
     torch.testing.assert_close(theta, parameter.detach(), rtol=1e-12, atol=0)
@@ -58,12 +51,12 @@ def natural(
 ) -> Direction:
     """The exact natural direction by conjugate gradients."""
     config = FisherConfig("exact", "cg", None, iterations, tolerance, preconditioner)
-    return Natural(config, "cg", damping, len(problem.theta), np.random.default_rng(0))(problem)
+    return Natural(config, "cg", damping, len(problem.theta), np.random.default_rng(0))(problem, problem.gradient)
 
 
 def test_the_gradient_is_a_direction_of_its_own() -> None:
     problem = make_problem(make_policy(DISTRIBUTIONS[0]))
-    assert torch.equal(Gradient()(problem).x, problem.gradient)
+    assert torch.equal(Gradient()(problem, problem.gradient).x, problem.gradient)
 
 
 @both

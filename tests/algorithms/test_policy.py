@@ -144,4 +144,4 @@ def test_actions_of_images_are_those_of_their_logits() -> None:
     policy = Policy(IMAGE, Categorical(6), NATURE, generator())
     with torch.no_grad():
         expected = policy(images(5)).argmax(-1).numpy()
-    assert np.array_equal(policy.act(images(5).numpy(), None), expected)
+    assert np.array_equal(policy.actor()(images(5).numpy(), None), expected)

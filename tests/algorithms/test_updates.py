@@ -10,12 +10,14 @@ from omegaconf import OmegaConf
 
 from algorithms.fisher.metric import FisherConfig
 from algorithms.fisher.parameters import flatten
-from algorithms.parts.algorithm import Outcome, Pair, load_fisher
+from algorithms.parts.algorithm import Algorithm, Outcome, Pair, load_fisher
+from algorithms.parts.plugins import load
 from algorithms.parts.policy import Policy
 from algorithms.parts.policy_gradient import PolicyGradient
 from algorithms.parts.step_rules import CurvatureError, normalised, to_divergence
+from algorithms.parts.surrogate import Surrogate
 from settings import load_algorithm, load_critic
-from tests.algorithms.problems import DISTRIBUTIONS, make_policy, make_problem
+from tests.algorithms.problems import DISTRIBUTIONS, dense_fisher, make_policy, make_problem, reference
 from tests.settings import compose
 
 GAUSSIAN = DISTRIBUTIONS[0]
@@ -85,7 +87,12 @@ def test_a_failed_line_search_restores_the_parameters_bit_for_bit(start: str) ->
     problem = make_problem(policy)
     # The surrogate can only fall: every trial is shown a gain of the opposite sign.
     evaluate = problem.evaluate
-    problem.evaluate = lambda theta: (-abs(evaluate(theta)[0]), evaluate(theta)[1])  # type: ignore[method-assign]
+
+    def falling(theta: torch.Tensor, entropy_coefficient: float = 0.0) -> tuple[float, float]:
+        gain, kl = evaluate(theta, entropy_coefficient)
+        return -abs(gain), kl
+
+    problem.evaluate = falling  # type: ignore[method-assign]
     algorithm = make_algorithm(policy, "algorithm=trpo", f"algorithm.line_search_start={start}")
     update = algorithm.update(problem, 1.0)
     assert update.outcome is Outcome.REJECTED
@@ -183,6 +190,73 @@ def test_ppo_undoes_an_update_whose_gradient_blows_up_midway() -> None:
     assert torch.equal(flatten(policy), before)
 
 
+def entropy_gradient(policy: Policy, problem: Surrogate) -> torch.Tensor:
+    """Of the mean entropy, by autograd."""
+    p = reference(policy.distribution, policy(problem.batch.observations))
+    return torch.cat([h.flatten() for h in torch.autograd.grad(p.entropy().mean(), list(policy.parameters()))])
+
+
+def test_adam_pg_follows_the_gradient_with_its_bonus_scaled_down_to_the_largest_norm() -> None:
+    policy = make_policy(GAUSSIAN)
+    problem = make_problem(policy)
+    settings = ("algorithm.optimiser=sgd", "algorithm.learning_rate=0.5", "algorithm.entropy_coefficient=0.3")
+    g = problem.gradient + 0.3 * entropy_gradient(policy, problem)
+    make_algorithm(policy, "algorithm=adam_pg", *settings, "algorithm.max_gradient_norm=0.01").update(problem, 1.0)
+    torch.testing.assert_close(flatten(policy) - problem.theta, 0.5 * 0.01 * g / g.norm(), rtol=1e-9, atol=1e-14)
+
+
+def test_npg_steps_along_the_natural_gradient_of_return_and_bonus_whose_length_clipping_does_not_change() -> None:
+    policy = make_policy(GAUSSIAN)
+    problem = make_problem(policy)
+    settings = ("algorithm=npg", "algorithm.entropy_coefficient=0.3", "algorithm.max_gradient_norm=0.01")
+    metric = dense_fisher(problem) + 0.1 * torch.eye(len(problem.theta), dtype=torch.float64)
+    x = torch.linalg.solve(metric, problem.gradient + 0.3 * entropy_gradient(policy, problem))
+    make_algorithm(policy, *settings, "fisher.iterations=1000", "fisher.tolerance=1e-13").update(problem, 1.0)
+    expected = math.sqrt(2 * 0.02 / float(x @ metric @ x)) * x
+    torch.testing.assert_close(flatten(policy) - problem.theta, expected, rtol=1e-8, atol=1e-12)
+
+
+def test_trpo_searches_for_a_gain_of_return_and_bonus() -> None:
+    """Without advantages the surrogate return cannot gain; the bonus can."""
+    policy = make_policy(GAUSSIAN)
+    problem = make_problem(policy)
+    problem.batch.advantages.zero_()
+    entropy = GAUSSIAN.entropy(problem.z).mean()
+    algorithm = make_algorithm(policy, "algorithm=trpo", "algorithm.entropy_coefficient=0.3")
+    update = algorithm.update(problem, 1.0)
+    assert update.outcome is Outcome.STEPPED
+    gain = 0.3 * float(GAUSSIAN.entropy(policy.z(problem.batch.observations)).mean() - entropy)
+    assert update.metrics["surrogate_gain"] == pytest.approx(gain, rel=1e-12)
+    assert gain > 0
+
+
+@pytest.mark.parametrize("name", ["adam_pg", "npg", "trpo", "acktr", "ppo"])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("algorithm.entropy_coefficient=-1", r"^algorithm\.entropy_coefficient=-1\.0: must not be negative$"),
+        ("algorithm.max_gradient_norm=0", r"^algorithm\.max_gradient_norm=0\.0: must be above 0, or null for none$"),
+    ],
+)
+def test_bonuses_and_norms_out_of_range_are_refused_by_name(name: str, override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compose(f"algorithm={name}", "env=hopper", override)
+
+
+def test_ppo_without_a_largest_norm_is_ppo_with_one_that_is_never_reached() -> None:
+    ends = []
+    for norm in ("null", "1e9"):
+        policy = make_policy(GAUSSIAN)
+        config = compose(
+            "algorithm=ppo", "env=hopper", "rollout.num_envs=4", "algorithm.batch_size=128",
+            f"algorithm.max_gradient_norm={norm}",
+        )  # fmt: skip
+        algorithm = config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))
+        algorithm.update(make_problem(policy, n=128), 1.0)
+        ends.append(flatten(policy))
+    assert torch.equal(*ends)
+
+
 def test_unknown_names_and_half_pairs_are_refused() -> None:
     fisher = FisherConfig("exact", "cg", iterations=10, tolerance=1e-10)
     for pair in [("east", "lr"), ("natural", "giant")]:
@@ -207,9 +281,7 @@ def test_a_yaml_without_its_file_is_refused_by_name(load: Any, setting: str, fil
 
 def test_a_file_without_what_it_should_define_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"algorithms/parts/batch\.py must define one Algorithm, it defines 0"):
-        load_algorithm("batch")
-    with pytest.raises(ValueError, match=r"algorithms/fisher/solvers\.py must define one Metric, it defines 0"):
-        load_fisher("solvers")
+        load("algorithm", "batch", Algorithm, "algorithms.parts.batch")
 
 
 def test_a_solver_that_does_not_fit_the_metric_is_refused_by_name() -> None:

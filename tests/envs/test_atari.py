@@ -165,7 +165,7 @@ def test_both_networks_see_a_game_less_what_hardly_ever_changes_in_it() -> None:
         np.testing.assert_allclose(pixels.mean, moments.mean, rtol=1e-6)
         assert float(pixels.deviation) == pytest.approx(moments.variance.mean() ** 0.5)
     assert moments.variance.mean() < 0.01 * (moments.mean**2 + moments.variance).mean()
-    learner.collector.collect(learner.policy.act, learner.policy.distribution.noise, 4)
+    learner.collector.collect(learner.policy.actor(), learner.policy.distribution.noise, 4)
     assert moments.count == 300
 
 

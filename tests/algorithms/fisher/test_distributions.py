@@ -87,6 +87,16 @@ def test_scores_are_gradients_of_the_log_density(distribution: Distribution) -> 
     torch.testing.assert_close(distribution.score(z.detach(), actions), expected, rtol=1e-12, atol=1e-14)
 
 
+@every_family
+def test_entropy_gradients_are_those_of_autograd(distribution: Distribution) -> None:
+    z = random_z(distribution).requires_grad_()
+    entropy = reference(distribution, z).entropy().sum()
+    expected = torch.zeros_like(z)
+    if entropy.requires_grad:  # not so where the variance is fixed
+        (expected,) = torch.autograd.grad(entropy, z)
+    torch.testing.assert_close(distribution.entropy_gradient(z.detach()), expected, rtol=1e-12, atol=1e-14)
+
+
 def test_gaussian_samples_are_mean_plus_sigma_noise() -> None:
     distribution = DiagonalGaussian(2)
     z = random_z(distribution)

@@ -34,7 +34,7 @@ SMALL = {"rank": "12", "iterations": "200", "tolerance": "1e-13"}
 """Overrides, of those settings that a metric has, for networks of some fifty parameters and exact solves."""
 
 YAMLS = {path.stem for path in (CONF / "fisher").glob("*.yaml")}
-METRICS = sorted(YAMLS & {path.stem for path in (CONF.parent / "algorithms" / "fisher").glob("*.py")})
+METRICS = sorted(YAMLS & {path.stem for path in (CONF.parent / "algorithms" / "fisher" / "metrics").glob("*.py")})
 
 Case = tuple[str, tuple[str, ...]]
 """The name of a metric, and overrides of its settings."""
@@ -172,7 +172,7 @@ def test_every_solver_gives_the_same_direction(case: Case, policy: str) -> None:
     expected = torch.linalg.solve(damped, problem.gradient)
     for solver in load_fisher(case[0]).solvers:
         natural = Natural(config_of(case), solver, damping, len(problem.theta), np.random.default_rng(0))
-        direction = natural(problem)
+        direction = natural(problem, problem.gradient)
         assert direction.outcome is Outcome.CONVERGED, solver
         error = float((direction.x - expected).norm() / expected.norm())
         kappa = float(torch.linalg.cond(damped))
@@ -195,7 +195,7 @@ def test_single_precision_is_kept(case: Case, policy: str) -> None:
     assert {x.dtype for x in (metric.product(v), metric.diagonal(), metric.dense())} == {torch.float32}
     assert_close(metric.dense().double(), e.dense, relative=1e-4)
     for solver in metric.solvers:
-        natural = Natural(config_of(case), solver, 0.1, len(v), np.random.default_rng(0))(problem)
+        natural = Natural(config_of(case), solver, 0.1, len(v), np.random.default_rng(0))(problem, problem.gradient)
         expected = torch.linalg.solve(e.metric.dense(0.1), problem.gradient.double())
         assert natural.x.dtype == torch.float32
         assert float((natural.x - expected).norm() / expected.norm()) < 1e-3, solver
@@ -234,7 +234,7 @@ def test_a_subsample_is_drawn_once_per_update_and_fixed_within_it(case: Case, po
     config = dataclasses.replace(config_of(case), states=7)
     natural = Natural(config, config.solver, 0.1, len(problem.theta), np.random.default_rng(3))
     natural.metric = Recorded
-    directions = [natural(problem) for _ in range(2)]
+    directions = [natural(problem, problem.gradient) for _ in range(2)]
 
     assert len(seen) == 2
     for (model, state), direction in zip(seen, directions, strict=True):
@@ -264,7 +264,7 @@ def test_a_singular_matrix_without_damping_has_a_named_outcome(name: str, dead_i
         dense = metric_of((name, ()), problem.model).dense()
         for solver in load_fisher(name).solvers:
             natural = Natural(config_of((name, ())), solver, 0.0, len(problem.theta), np.random.default_rng(0))
-            direction = natural(problem)
+            direction = natural(problem, problem.gradient)
             assert direction.outcome in Outcome
             assert torch.isfinite(direction.x).all()
             if direction.outcome is Outcome.CONVERGED:
@@ -285,7 +285,7 @@ def test_nan_is_named_non_finite_by_every_solver(case: Case, where: str) -> None
         problem.__dict__["gradient"] = random_vectors(problem)
         for solver in load_fisher(case[0]).solvers:
             natural = Natural(config_of(case), solver, 0.1, len(problem.theta), np.random.default_rng(0))
-            assert natural(problem).outcome is Outcome.NON_FINITE, solver
+            assert natural(problem, problem.gradient).outcome is Outcome.NON_FINITE, solver
 
 
 @every_case
