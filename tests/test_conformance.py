@@ -105,7 +105,7 @@ def test_another_seed_gives_other_files(three_updates: Callable[[str, str], Path
 
 @each_algorithm
 def test_an_injected_nan_reaches_the_file_as_nan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
-    monkeypatch.setattr("algorithms.parts.diagnostics.fisher_trace", lambda *args: torch.full((8,), math.nan))
+    monkeypatch.setattr("algorithms.parts.states.fisher_trace", lambda *args: torch.full((8,), math.nan))
     assert run(tmp_path, f"algorithm={name}", *TASKS["cartpole"], "rollout.num_envs=8", "diagnostics.states=8") == 0
     for row in rows(tmp_path):
         assert math.isnan(row["fisher_trace"])

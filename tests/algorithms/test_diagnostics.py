@@ -10,17 +10,11 @@ import torch
 from algorithms.fisher.distributions import Distribution
 from algorithms.fisher.parameters import assign, flatten
 from algorithms.parts.algorithm import Outcome, Update
+from algorithms.parts.alignment import RHOS, Row, alignment_curve, alignment_error
 from algorithms.parts.batch import Batch
-from algorithms.parts.diagnostics import (
-    RHOS,
-    DiagnosticsConfig,
-    Row,
-    TraceEstimate,
-    alignment_curve,
-    alignment_error,
-    measure,
-    trace_estimate,
-)
+from algorithms.parts.diagnostics import measure
+from algorithms.parts.diagnostics_config import DiagnosticsConfig
+from algorithms.parts.states import TraceEstimate, trace_estimate
 from algorithms.parts.surrogate import Surrogate
 from tests.algorithms.problems import DISTRIBUTIONS, dense_fisher, make_policy, make_problem, random_vectors
 from tests.settings import compose

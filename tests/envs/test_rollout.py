@@ -6,9 +6,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from envs.evaluation import EvaluationConfig, evaluate
 from envs.gym import GymConfig
 from envs.normalisers import ObservationNormaliser
-from envs.rollout import Collector, EvaluationConfig, RolloutConfig, evaluate
+from envs.rollout import Collector, RolloutConfig
 
 
 class Counter(gym.Env[np.ndarray, np.ndarray]):
