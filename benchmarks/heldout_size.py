@@ -36,6 +36,7 @@ from training.determinism import prepare_torch
 from training.heldout import HeldOut
 from training.learner import build, to_batch
 
+ENVS = ["halfcheetah", "hopper", "inverted_double_pendulum"]
 KPIS = {"Held out": "alignment_error_heldout", "Noise": "alignment_noise"}
 """Heading of the table -> column."""
 
@@ -49,9 +50,7 @@ class Measured:
     seconds: dict[int, list[float]]
 
 
-def measurements(
-    config: RunConfig, updates: Sequence[int], sizes: Sequence[int], repeats: int
-) -> Iterator[Measured]:
+def measurements(config: RunConfig, updates: Sequence[int], sizes: Sequence[int], repeats: int) -> Iterator[Measured]:
     """Train; measure each of these updates, counted from 1, `repeats` times at every size.
 
     Learning rates are those of the schedule's start.
@@ -109,7 +108,7 @@ def mean_and_spread(groups: Sequence[Sequence[float]]) -> str:
 def main() -> int:
     """Train, measure and print; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--envs", nargs="+", default=["halfcheetah", "hopper", "inverted_double_pendulum"], help="names in conf/env/")
+    parser.add_argument("--envs", nargs="+", default=ENVS, help=f"names in conf/env/ (default: {' '.join(ENVS)})")
     parser.add_argument("--only", nargs="+", metavar="ALGORITHM", help="not every algorithm found")
     parser.add_argument("--updates", nargs="+", type=int, default=[20], help="to measure (default: 20)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[100], help="(default: 100)")

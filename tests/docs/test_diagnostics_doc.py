@@ -16,7 +16,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {name: (f"algorithm={name}",) for name in
 VARIANTS |= {f"npg_{rule}": ("algorithm=npg", f"step_rule={rule}") for rule in STEP_RULES}
 TABLES = ("progress", "alignment", "episodes", "evaluation")
 UPDATES = 4
-MEASURED = {"### Fisher trace": (0, 2, 3), "### Geometry": (0, 3), "### Held-out batch": (0, 3)}  # updates, by the intervals below
+MEASURED = {
+    "### Fisher trace": (0, 2, 3),
+    "### Geometry": (0, 3),
+    "### Held-out batch": (0, 3),
+}  # updates
 INTERVALS = ("diagnostics.interval=3", "diagnostics.trace_interval=2", "diagnostics.snapshots=2")
 
 Runs = dict[str, dict[str, pa.Table]]
