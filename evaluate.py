@@ -18,8 +18,8 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from command.refusals import refuse
+from envs.evaluation import EvaluationConfig, evaluate
 from envs.normalisers import ObservationNormaliser
-from envs.rollout import EvaluationConfig, evaluate
 from envs.tasks import make, spaces
 from settings import typed
 from tracking import checkpoint

@@ -9,10 +9,11 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from algorithms.parts.algorithm import Algorithm, Pair, load_fisher
 from algorithms.parts.batch import AdvantageConfig
 from algorithms.parts.critic import Critic
-from algorithms.parts.diagnostics import DiagnosticsConfig
+from algorithms.parts.diagnostics_config import DiagnosticsConfig
 from algorithms.parts.plugins import load
 from algorithms.parts.policy import NetworkConfig
-from envs.rollout import EvaluationConfig, RolloutConfig
+from envs.evaluation import EvaluationConfig
+from envs.rollout import RolloutConfig
 from envs.tasks import EnvConfig
 from tracking.wandb_tracker import TrackerConfig
 
@@ -77,6 +78,8 @@ class RunConfig:
                 f"algorithm.batch_size={batch_size}: must be a multiple of rollout.num_envs={num_envs}, "
                 f"for example {max(1, round(batch_size / num_envs)) * num_envs}"
             )
+        if self.rollout.stagger and self.env.time_limit is None:
+            raise ValueError(f"rollout.stagger=true: {self.env.name} has no time limit to cut first episodes by")
         if self.total_steps < batch_size:
             raise ValueError(
                 f"total_steps={self.total_steps}: must be at least algorithm.batch_size={batch_size}, one update"

@@ -22,7 +22,9 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from algorithms.parts.diagnostics import DiagnosticsConfig, Row, measure
+from algorithms.parts.alignment import Row
+from algorithms.parts.diagnostics import measure
+from algorithms.parts.diagnostics_config import DiagnosticsConfig
 from algorithms.parts.surrogate import Surrogate
 from analysis.provenance import benchmark
 from analysis.tables.formats import Table, number

@@ -133,7 +133,9 @@ def resumable(config: RunConfig) -> bool:
     """Whether the task's environments can be saved exactly; warns if not."""
     reason = unresumable(config.env)
     if reason is not None:
-        log.warning("%s: a run of it that is cut off starts again from its first step", reason)
+        log.warning(
+            "%s: a run of it that is cut off starts again from its first step, and no batch is held out", reason
+        )
     return reason is None
 
 

@@ -10,42 +10,51 @@ class EpisodeLog:
 
     Attributes:
         env_steps: environment steps so far, all environments together.
+        uncounted: environments whose current episode does not count; it leaves no row and has no part in the score.
+        lengths: steps of every environment's current episode so far.
+
+    Args:
+        num_envs: number of environments.
+        skip_first: whether the first episode of each does not count.
     """
 
-    def __init__(self, num_envs: int) -> None:
+    def __init__(self, num_envs: int, skip_first: bool = False) -> None:
         self.env_steps = 0
-        self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, dtype=np.int64)
+        self.uncounted = np.full(num_envs, skip_first)
+        self.lengths = np.zeros(num_envs, dtype=np.int64)
+        self._returns = np.zeros(num_envs)
         self._ended_at: list[int] = []
         self._ended_return: list[float] = []
         self._unfinished_envs = np.ones(num_envs, dtype=bool)
 
     def step(self, rewards: np.ndarray, done: np.ndarray) -> list[dict[str, float | int]]:
-        """One step of every environment, raw rewards; returns a row of `episodes.parquet` per episode that ended."""
+        """One step of every environment, raw rewards; a row of `episodes.parquet` per episode that ended and counts."""
         self.env_steps += len(rewards)
         self._returns += rewards
-        self._lengths += 1
+        self.lengths += 1
         rows: list[dict[str, float | int]] = []
-        for i in np.flatnonzero(done):
+        for i in np.flatnonzero(done & ~self.uncounted):
             episode_return = float(self._returns[i])
             rows.append(
                 {
                     "env_steps": self.env_steps,
                     "episode_return": episode_return,
-                    "episode_length": int(self._lengths[i]),
+                    "episode_length": int(self.lengths[i]),
                     "env_index": int(i),
                 }
             )
             self._ended_at.append(self.env_steps)
             self._ended_return.append(episode_return)
-        self._returns[done], self._lengths[done] = 0.0, 0
-        self._unfinished_envs[done] = False
+        self._returns[done], self.lengths[done] = 0.0, 0
+        self._unfinished_envs[done & ~self.uncounted] = False
+        self.uncounted[done] = False
         return rows
 
     def score(self) -> float | None:
         """`episode_return`: mean over the last min(100, max(m, num_envs)) episodes, m of the last 10 % of steps.
 
         A fixed window of 100 would be an average over the whole run at small budgets. None until every environment
-        has ended an episode, since the first ones to end are the short ones.
+        has ended one that counts, since the first ones to end are the short ones.
         """
         if self._unfinished_envs.any():
             return None
@@ -57,15 +66,16 @@ class EpisodeLog:
         return {
             "env_steps": self.env_steps,
             "returns": self._returns.copy(),
-            "lengths": self._lengths.copy(),
+            "lengths": self.lengths.copy(),
             "ended_at": np.array(self._ended_at, dtype=np.int64),
             "ended_return": np.array(self._ended_return, dtype=np.float64),
             "unfinished_envs": self._unfinished_envs.copy(),
+            "uncounted": self.uncounted.copy(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`."""
         self.env_steps = state["env_steps"]
-        self._returns, self._lengths = state["returns"], state["lengths"]
+        self._returns, self.lengths = state["returns"], state["lengths"]
         self._ended_at, self._ended_return = state["ended_at"].tolist(), state["ended_return"].tolist()
-        self._unfinished_envs = state["unfinished_envs"]
+        self._unfinished_envs, self.uncounted = state["unfinished_envs"], state["uncounted"]

@@ -39,6 +39,11 @@ class GymConfig(EnvConfig):
     def setting(self) -> str:
         return f"env.id={self.id}"
 
+    @property
+    def time_limit(self) -> int | None:
+        limit = self.kwargs.get("max_episode_steps", gym.registry[self.id.rpartition(":")[2]].max_episode_steps)
+        return limit if limit is not None and limit > 0 else None
+
     def make_one(self) -> gym.Env[Any, Any]:
         env = gym.make(self.id, disable_env_checker=True, **self.kwargs)
         if isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) != 1:

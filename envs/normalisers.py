@@ -56,6 +56,11 @@ class ObservationNormaliser:
         normalised = (observations - self._mean) * self._inverse_std
         return np.clip(normalised, -self.clip, self.clip).astype(np.float32)
 
+    @property
+    def moves(self) -> bool:
+        """Whether an update changes how the same observations are normalised; images' moments are fixed."""
+        return self.enabled and not self._is_image
+
     def update(self, observations: np.ndarray) -> None:
         """Add a batch of raw observations, shape (..., *shape)."""
         if not self.enabled:

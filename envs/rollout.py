@@ -1,4 +1,4 @@
-"""Playing a task: batches of transitions for training, whole episodes for evaluation."""
+"""Playing a task in training: batches of transitions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ class RolloutConfig:
         rewards: what agents learn from; normalised: divided by the running standard deviation of the discounted return;
             sign: of each, -1, 0 or 1; raw.
         clip: largest absolute value of a normalised observation or reward.
+        stagger: cut the first episode of environment n off after (n + 1) / num_envs of the task's time limit, so that
+            the environments do not reach it together; first episodes then do not count. Training only.
     """
 
     num_envs: int = 16
@@ -34,6 +36,7 @@ class RolloutConfig:
     normalise_observations: bool = True
     rewards: str = "normalised"
     clip: float = 10.0
+    stagger: bool = False
 
     def __post_init__(self) -> None:
         if self.num_envs < 1:
@@ -55,6 +58,7 @@ class Rollout:
     Attributes:
         observations: normalised with the statistics before this batch, float32, (T, N, n); images are uint8,
             (T, N, c, h, w).
+        renormalised: the same with the statistics that this batch is part of; None where they are no others.
         actions: as the policy sampled them, (T, N, ...).
         rewards: as agents learn from them, (T, N).
         terminated: the task ended at this step, or a life that counts as much, (T, N).
@@ -66,6 +70,7 @@ class Rollout:
     """
 
     observations: np.ndarray
+    renormalised: np.ndarray | None
     actions: np.ndarray
     rewards: np.ndarray
     terminated: np.ndarray
@@ -97,13 +102,15 @@ class Collector:
     ) -> None:
         self.envs = workers.make_in(processes, task, config.num_envs)
         self.spaces = spaces(self.envs)
-        self.episodes = EpisodeLog(config.num_envs)
+        self.episodes = EpisodeLog(config.num_envs, skip_first=config.stagger)
+        limit = task.time_limit if config.stagger else None
+        self._first_lengths = None if limit is None else _staggered(limit, config.num_envs)
         self.observation_normaliser = ObservationNormaliser(
             self.spaces.observation_shape, config.normalise_observations, config.clip
         )
         self.reward_normaliser = RewardNormaliser(config.num_envs, task.gamma, config.rewards, config.clip)
         self.noise_streams = [np.random.default_rng(s) for s in noise_seeds.spawn(config.num_envs)]
-        self._observations = _reset(self.envs, env_seeds).copy()
+        self._observations = seeded_reset(self.envs, env_seeds).copy()
 
     def warm_up(self, steps: int, rng: np.random.Generator) -> None:
         """Initialise the normalisers by `steps` steps of random actions, then reset every environment."""
@@ -139,36 +146,53 @@ class Collector:
             actions.append(act(self.observation_normaliser(raw[t]), noise[t]))
             step = self.envs.step(to_action_space(self.envs, actions[t]))
             self._observations, reward, end, cut, info = step[0].copy(), step[1].copy(), step[2], step[3], step[4]
+            seen, due = self._observations, self._cut_first_episodes(end | cut)
+            cut = cut | due
             rewards.append(reward)
             terminated.append(end | _lost_lives(info))
             truncated.append(cut & ~terminated[t])
             ended.append(end | cut)
-            if "final_obs" in info:
-                for n in np.flatnonzero(truncated[t]):
-                    cut_off.append((t, n))
-                    cut_off_observations.append(info["final_obs"][n])
+            for n in np.flatnonzero(truncated[t]):
+                cut_off.append((t, n))
+                cut_off_observations.append(seen[n] if due[n] else info["final_obs"][n])
             episodes += self.episodes.step(reward, ended[t])
         check_simulation()
         raw_rewards = np.stack(rewards)
         if not (_is_finite(raw) and _is_finite(raw_rewards)):
             raise FloatingPointError("an environment returned an observation or reward that is not finite")
 
-        rollout = Rollout(
-            observations=self.observation_normaliser(raw),
+        normalise = self.observation_normaliser
+        observations, last_observations = normalise(raw), normalise(self._observations)
+        cut_off_shape = (-1, *self.spaces.observation_shape)
+        cut_off_finals = normalise(np.asarray(cut_off_observations, raw.dtype).reshape(cut_off_shape))
+        learned_rewards = self.reward_normaliser(raw_rewards)
+        normalise.update(raw)
+        self.reward_normaliser.update(raw_rewards, np.stack(ended))
+        return Rollout(
+            observations=observations,
+            renormalised=normalise(raw) if normalise.moves else None,
             actions=np.stack(actions),
-            rewards=self.reward_normaliser(raw_rewards),
+            rewards=learned_rewards,
             terminated=np.stack(terminated),
             truncated=np.stack(truncated),
-            last_observations=self.observation_normaliser(self._observations),
+            last_observations=last_observations,
             cut_off=np.asarray(cut_off, dtype=np.int64).reshape(-1, 2),
-            cut_off_observations=self.observation_normaliser(
-                np.asarray(cut_off_observations, raw.dtype).reshape(-1, *self.spaces.observation_shape)
-            ),
+            cut_off_observations=cut_off_finals,
             episodes=episodes,
         )
-        self.observation_normaliser.update(raw)
-        self.reward_normaliser.update(raw_rewards, np.stack(ended))
-        return rollout
+
+    def _cut_first_episodes(self, ended: np.ndarray) -> np.ndarray:
+        """Reset the environments whose first episode is as long as it is to be; returns which, none without stagger."""
+        if self._first_lengths is None:
+            return np.zeros_like(ended)
+        due: np.ndarray = self.episodes.uncounted & (self.episodes.lengths + 1 >= self._first_lengths) & ~ended
+        if due.any():
+            self._observations = self.envs.reset(options={"reset_mask": due})[0].copy()
+        return due
+
+    def cpu_time(self) -> float:
+        """Seconds of processor time that processes of the environments' own have used."""
+        return workers.cpu_time(self.envs)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything between two batches, for a checkpoint: the environments, what they show, and all statistics."""
@@ -192,77 +216,6 @@ class Collector:
             rng.bit_generator.state = saved
 
 
-@dataclass
-class EvaluationConfig:
-    """Episodes played after training.
-
-    Attributes:
-        episodes: number for each mode; 0 for none.
-        max_steps: an episode still going after so many steps is stopped and counted as it stands.
-    """
-
-    episodes: int = 20
-    max_steps: int = 10_000
-
-    def __post_init__(self) -> None:
-        if self.episodes < 0:
-            raise ValueError(f"evaluation.episodes={self.episodes}: must not be negative")
-        if self.max_steps < 1:
-            raise ValueError(f"evaluation.max_steps={self.max_steps}: must be at least 1")
-
-
-def evaluate(
-    task: EnvConfig,
-    config: EvaluationConfig,
-    act: Act,
-    draw_noise: Callable[[np.random.Generator, int], np.ndarray],
-    normaliser: ObservationNormaliser,
-    seeds: np.random.SeedSequence,
-    processes: int = 1,
-) -> list[dict[str, Any]]:
-    """Rows of `evaluation.parquet`: the policy's most likely actions, its samples, and uniformly random actions.
-
-    The three modes start from the same initial states; the normaliser is only read. Uniformly random actions are the
-    zero of normalised scores.
-
-    Raises:
-        FloatingPointError: a simulation diverged.
-    """
-    if config.episodes == 0:
-        return []
-    env_seeds, noise_seeds, random_seeds = seeds.spawn(3)
-    noise_streams = [np.random.default_rng(s) for s in noise_seeds.spawn(config.episodes)]
-    random_stream = np.random.default_rng(random_seeds)
-    rows = []
-    for mode in ("deterministic", "stochastic", "random"):
-        envs = workers.make_in(processes, task, config.episodes)
-        # A fresh sequence of the same key each time: spawning changes what the next spawn of one object gives.
-        observations = _reset(envs, np.random.SeedSequence(env_seeds.entropy, spawn_key=env_seeds.spawn_key))
-        returns, lengths = np.zeros(config.episodes), np.zeros(config.episodes, dtype=np.int64)
-        playing = np.ones(config.episodes, dtype=bool)
-        for _ in range(config.max_steps):
-            if mode == "random":
-                actions = random_actions(envs, random_stream)
-            elif mode == "deterministic":
-                actions = act(normaliser(observations), None)
-            else:
-                noise = np.concatenate([draw_noise(rng, 1) for rng in noise_streams])
-                actions = act(normaliser(observations), noise)
-            observations, rewards, terminated, truncated, _ = envs.step(to_action_space(envs, actions))
-            returns += rewards * playing
-            lengths += playing
-            playing &= ~(terminated | truncated)
-            if not playing.any():
-                break
-        envs.close()
-        check_simulation()
-        rows += [
-            {"mode": mode, "episode_return": float(r), "episode_length": int(n)}
-            for r, n in zip(returns, lengths, strict=True)
-        ]
-    return rows
-
-
 def _lost_lives(info: dict[str, Any]) -> np.ndarray:
     """Whether each environment lost a life in a step, of those that say so."""
     now, at_end = (part.get(LIFE_LOST, False) for part in (info, info.get("final_info", {})))
@@ -273,7 +226,13 @@ def _is_finite(values: np.ndarray) -> bool:
     return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
-def _reset(envs: Envs, seeds: np.random.SeedSequence) -> np.ndarray:
+def _staggered(limit: int, num_envs: int) -> np.ndarray:
+    """Lengths of the first episodes: (n + 1) / num_envs of the time limit, at least one step."""
+    return np.maximum(1, limit * np.arange(1, num_envs + 1) // num_envs)
+
+
+def seeded_reset(envs: Envs, seeds: np.random.SeedSequence) -> np.ndarray:
+    """Reset every environment with a seed of its own; returns what they show, overwritten by the next step."""
     numbers: Any = [int(s.generate_state(1)[0]) for s in seeds.spawn(envs.num_envs)]  # VectorEnv's type is too narrow
     observations: np.ndarray
     observations, _ = envs.reset(seed=numbers)

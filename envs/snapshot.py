@@ -39,6 +39,18 @@ def restore(envs: SyncVectorEnv, state: list[list[dict[str, Any]]]) -> None:
                 _set(layer, name, value)
 
 
+def reseed(state: Any, seeds: np.random.SeedSequence) -> Any:
+    """The same state with every random generator in it, in the order of the tree, started anew from these seeds."""
+    if isinstance(state, dict) and GENERATOR in state:
+        bits = getattr(np.random, state[GENERATOR]["bit_generator"])
+        return {GENERATOR: bits(seeds.spawn(1)[0]).state}
+    if isinstance(state, dict):
+        return {key: reseed(child, seeds) for key, child in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(reseed(child, seeds) for child in state)
+    return state
+
+
 def unresumable(task: EnvConfig) -> str | None:
     """Why runs of this task cannot be continued bit for bit; None if they can.
 

@@ -46,6 +46,11 @@ class EnvConfig(ABC):
         """Whether it is known to keep state that no snapshot holds, though a short trial would not show it."""
         return False
 
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which every episode is truncated; None where the task says none."""
+        return None
+
     @abstractmethod
     def make_one(self) -> gym.Env[Any, Any]:
         """One environment. Its steps' info is empty but for `LIFE_LOST`, since merging it takes time."""

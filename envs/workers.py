@@ -6,6 +6,7 @@ process has a slice of the environments, each with a random stream of its own; o
 
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -49,6 +50,11 @@ def restore(envs: Envs, state: State) -> None:
         snapshot.restore(envs, state)
 
 
+def cpu_time(envs: Envs) -> float:
+    """Seconds of processor time that processes of the environments' own have used; 0 where there are none."""
+    return envs.cpu_time() if isinstance(envs, WorkerEnvs) else 0.0
+
+
 class WorkerEnvs(VectorEnv[Any, Any, Any]):
     """What `make` gives, in processes of their own; an exception there is raised here.
 
@@ -86,8 +92,14 @@ class WorkerEnvs(VectorEnv[Any, Any, Any]):
             self._processes.append(process)
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Seeds are a list, one per environment, or None; the observations are overwritten by the next step."""
-        self._ask("reset", [None if seed is None else seed[part] for part in self._slices])
+        """As SyncVectorEnv without copies: the observations are overwritten by the next step.
+
+        Args:
+            seed: a list, one per environment, or None.
+            options: None, or {"reset_mask": which environments to reset, shape (num_envs,)}.
+        """
+        mask = np.ones(self.num_envs, dtype=bool) if options is None else options["reset_mask"]
+        self._ask("reset", [(None if seed is None else seed[part], mask[part]) for part in self._slices])
         return self._observations, {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -104,6 +116,10 @@ class WorkerEnvs(VectorEnv[Any, Any, Any]):
     def restore(self, state: State) -> None:
         """Continue where it was saved, by however many processes."""
         self._ask("restore", [state[part] for part in self._slices])
+
+    def cpu_time(self) -> float:
+        """Seconds of processor time that the processes have used."""
+        return float(sum(self._ask("cpu_time", [None] * len(self._slices))))
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the processes."""
@@ -144,8 +160,10 @@ def _serve(
     assert shape is not None
     observations = np.frombuffer(shared, dtype).reshape(num_envs, *shape)[part]
 
-    def reset(seeds: list[int | None] | None) -> None:
-        observations[:] = envs.reset(seed=seeds)[0]
+    def reset(argument: tuple[list[int | None] | None, np.ndarray]) -> None:
+        seeds, mask = argument
+        if mask.any():
+            observations[:] = envs.reset(seed=seeds, options={"reset_mask": mask})[0]
 
     def step(actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         observations[:], rewards, terminated, truncated, info = envs.step(actions)
@@ -157,6 +175,7 @@ def _serve(
         "step": step,
         "save": lambda _: snapshot.save(envs),
         "restore": lambda state: snapshot.restore(envs, state),
+        "cpu_time": lambda _: time.process_time(),
     }
     while True:
         try:

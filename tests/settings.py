@@ -26,12 +26,13 @@ def compose(*overrides: str) -> RunConfig:
 
 SMALL = (
     "total_steps=768", "algorithm.batch_size=256", "rollout.warmup_steps=64", "critic.epochs=2",
-    "diagnostics.interval=1", "evaluation.episodes=1", "evaluation.max_steps=50",
+    "diagnostics.interval=1", "diagnostics.heldout_states=128", "evaluation.episodes=1", "evaluation.max_steps=50",
 )  # fmt: skip
 # Of two environments only, since opening a game is slow.
 PONG = (
     "env=atari", "env.game=pong", "rollout.num_envs=2", "network.convolutions=[[4,8,8]]", "network.hidden=[16]",
     "network.states_per_pass=100", "diagnostics.geometry_states=32", "diagnostics.max_iterations=10",
+    "diagnostics.heldout_states=null",
 )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def test_the_five_algorithms_of_the_suite_are_found() -> None:
 def test_every_kpi_is_finite_or_null_for_a_named_reason(
     three_updates: Callable[[str, str], Path], name: str, task: str
 ) -> None:
-    updates = rows(three_updates(name, task))
+    updates, is_game = rows(three_updates(name, task)), task == "pong"
     assert [row["env_steps"] for row in updates] == [64 + 256, 64 + 512, 64 + 768]
     assert any(row["outcome"] == "stepped" for row in updates)
     for row in updates:
@@ -72,6 +72,8 @@ def test_every_kpi_is_finite_or_null_for_a_named_reason(
             "explained_variance": True,  # null when the targets do not vary
             "alignment_error": not (stepped and has_gradient),
             "quadratic_error": not (stepped and row["kl"] >= 1e-12),
+            "alignment_error_heldout": not stepped or is_game,
+            "alignment_noise": is_game,  # nothing is held out on games
         }
         for column in ("alignment_outcome", "alignment_residual", "alignment_cg_iterations",
                        "lambda_max", "condition_number", "effective_rank"):  # fmt: skip
@@ -83,8 +85,9 @@ def test_every_kpi_is_finite_or_null_for_a_named_reason(
             elif isinstance(value, float):
                 assert math.isfinite(value), f"{column} is {value}"
         assert row["fisher_trace"] > 0
-        if row["alignment_error"] is not None:
-            assert 0 <= row["alignment_error"] <= 2
+        for column in ("alignment_error", "alignment_error_heldout", "alignment_noise"):
+            assert row[column] is None or 0 <= row[column] <= 2
+        assert (row["kl_total"] == row["kl"]) == is_game
 
 
 @pytest.mark.parametrize("task", sorted(TASKS.keys() - {"pong"}))  # whose runs tests/test_resume.py compares
@@ -105,7 +108,7 @@ def test_another_seed_gives_other_files(three_updates: Callable[[str, str], Path
 
 @each_algorithm
 def test_an_injected_nan_reaches_the_file_as_nan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
-    monkeypatch.setattr("algorithms.parts.diagnostics.fisher_trace", lambda *args: torch.full((8,), math.nan))
+    monkeypatch.setattr("algorithms.parts.states.fisher_trace", lambda *args: torch.full((8,), math.nan))
     assert run(tmp_path, f"algorithm={name}", *TASKS["cartpole"], "rollout.num_envs=8", "diagnostics.states=8") == 0
     for row in rows(tmp_path):
         assert math.isnan(row["fisher_trace"])

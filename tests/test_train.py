@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -15,10 +16,12 @@ import evaluate
 from command.cli import cli
 from command.interrupt import Interrupt
 from envs.rollout import Collector
-from tests.settings import compose_raw, run
+from tests.settings import compose, compose_raw, run
 from tracking.identity import starts
+from tracking.run import PROGRESS_COLUMNS
 from tracking.tables import equal_tables
-from training.learner import seed_sequences
+from training.heldout import HeldOut
+from training.learner import build, seed_sequences
 
 POINTMASS = ("env=inverted_pendulum",)
 
@@ -69,11 +72,12 @@ def test_the_remainder_of_the_steps_is_not_sampled(tmp_path: Path) -> None:
 
 
 def test_diagnostics_change_nothing_but_their_own_columns(tmp_path: Path) -> None:
-    """How often they are made, whether they sample actions, and with snapshots or without."""
+    """How often they are made, whether they sample actions, with snapshots or without, a second batch or none."""
     variants = {
         "often": ("interval=1",),
         "seldom": ("interval=3",),
         "sampled": ("interval=1", "trace_samples=2", "snapshots=2"),
+        "alone": ("interval=1", "trace_samples=2", "snapshots=2", "heldout_states=null"),
     }
     rows = {}
     for name, settings in variants.items():
@@ -81,11 +85,83 @@ def test_diagnostics_change_nothing_but_their_own_columns(tmp_path: Path) -> Non
         assert run(tmp_path / name, "algorithm=acktr", *POINTMASS, *diagnostics) == 0
         rows[name] = progress(tmp_path / name)
     assert [row["fisher_trace"] is None for row in rows["seldom"]] == [False, True, True]
-    for often, seldom, sampled in zip(*rows.values(), strict=True):
-        for column in ("kl", "step_norm", "episode_return", "critic_loss"):
+    second_batch = {
+        "alignment_error_heldout", "alignment_noise", "heldout_states",
+        "alignment_heldout_outcome", "alignment_heldout_residual",
+    }  # fmt: skip
+    assert rows["sampled"][0].keys() - rows["alone"][0].keys() == second_batch - {*PROGRESS_COLUMNS}
+    for often, seldom, sampled, alone in zip(*rows.values(), strict=True):
+        for column in ("kl", "kl_total", "step_norm", "episode_return", "critic_loss"):
             assert often[column] == seldom[column] == sampled[column]
         assert often["fisher_trace"] != sampled["fisher_trace"]
-    assert equal_tables(tmp_path / "often" / "episodes.parquet", tmp_path / "sampled" / "episodes.parquet")
+        for column in sampled.keys() - second_batch:
+            assert column.endswith(("_time", "_per_second")) or sampled[column] == alone[column], column
+        assert sampled["heldout_states"] == 128
+        assert alone["alignment_error_heldout"] is None
+        assert alone["alignment_noise"] is None
+    for name in ("sampled", "alone"):
+        assert equal_tables(tmp_path / "often" / "episodes.parquet", tmp_path / name / "episodes.parquet")
+
+
+def test_a_second_batch_starts_where_the_batch_does_and_depends_on_seed_and_update_alone() -> None:
+    config = compose("algorithm=trpo", "env=hopper", "diagnostics.interval=2", "diagnostics.heldout_states=320")
+    learner = build(config)
+    before = learner.collector.state_dict()
+    one, other = HeldOut(config, learner, can_copy=True), HeldOut(config, learner, can_copy=True)
+    first, again, later = one.problem(2), other.problem(2), one.problem(4)
+    assert first is not None
+    assert again is not None
+    assert later is not None
+    assert torch.equal(first.batch.actions, again.batch.actions)
+    assert torch.equal(first.batch.advantages, again.batch.advantages)
+    assert torch.equal(first.theta, later.theta)
+    assert not torch.equal(first.batch.actions, later.batch.actions)
+    assert one.problem(3) is None
+    assert HeldOut(config, learner, can_copy=False).problem(2) is None
+    np.testing.assert_equal(learner.collector.state_dict(), before)
+    rollout = learner.collector.collect(learner.policy.actor(), learner.policy.distribution.noise, 20)
+    observations = first.batch.observations.view(20, 16, -1).numpy()
+    np.testing.assert_array_equal(observations[0], rollout.observations[0])
+    assert (observations[1] != rollout.observations[1]).any(1).all()
+
+
+def test_a_second_batch_whose_simulation_diverges_is_left_out_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ("algorithm=npg", *POINTMASS)
+    assert run(tmp_path / "whole", *settings) == 0
+    collect, calls = Collector.collect, []
+
+    def failing(self: Collector, *arguments: Any) -> Any:
+        calls.append(self)
+        if len(calls) == 3:  # the second batch of the second update
+            raise FloatingPointError("the simulation diverged")
+        return collect(self, *arguments)
+
+    monkeypatch.setattr(Collector, "collect", failing)
+    assert run(tmp_path / "parts", *settings) == 0
+    assert "update 2: no second batch, the simulation diverged" in caplog.text
+    whole, parts = progress(tmp_path / "whole"), progress(tmp_path / "parts")
+    assert [row["alignment_noise"] is None for row in parts] == [False, True, False]
+    assert [row["kl"] for row in parts] == [row["kl"] for row in whole]
+    assert parts[2]["alignment_error_heldout"] == whole[2]["alignment_error_heldout"]
+
+
+def test_the_total_divergence_is_another_where_observations_are_normalised_anew(tmp_path: Path) -> None:
+    for name, settings in {"on": (), "off": ("rollout.normalise_observations=false",)}.items():
+        assert run(tmp_path / name, "algorithm=trpo", *POINTMASS, *settings) == 0
+    assert all(row["kl_total"] != row["kl"] for row in progress(tmp_path / "on"))
+    assert all(row["kl_total"] == row["kl"] for row in progress(tmp_path / "off"))
+
+
+def test_processor_time_grows_with_every_update_also_over_a_stop(tmp_path: Path) -> None:
+    settings = ("algorithm=npg", "env=hopper", "rollout.num_envs=4", "workers=2")
+    assert run(tmp_path, *settings, "stop_after=320") == 0
+    first = progress(tmp_path)[0]["cpu_time"]
+    assert run(tmp_path, *settings) == 0
+    spent = [row["cpu_time"] for row in progress(tmp_path)]
+    assert spent[0] == first
+    assert 0 < spent[0] < spent[1] < spent[2]
 
 
 def test_snapshots_leave_a_row_per_damping_and_runs_without_them_no_table(tmp_path: Path) -> None:
@@ -103,7 +179,9 @@ def test_snapshots_leave_a_row_per_damping_and_runs_without_them_no_table(tmp_pa
 def test_every_random_stream_keeps_its_place() -> None:
     """A new one goes to the end: results of earlier versions depend on the places of the others."""
     places = {name: sequence.spawn_key for name, sequence in seed_sequences(0).items()}
-    names = ("networks", "environments", "actions", "warm_up", "algorithm", "critic", "evaluation", "diagnostics")
+    names = (
+        "networks", "environments", "actions", "warm_up", "algorithm", "critic", "evaluation", "diagnostics", "heldout",
+    )  # fmt: skip
     assert places == {name: (place,) for place, name in enumerate(names)}
 
 
@@ -132,6 +210,7 @@ def test_another_run_in_the_same_directory_is_refused_by_name(
 
 
 def test_a_failing_run_records_its_reason_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ("algorithm=npg", *POINTMASS, "diagnostics.heldout_states=null")
     collect, calls = Collector.collect, []
 
     def fail_at_the_third(self, *args):  # type: ignore[no-untyped-def]
@@ -141,14 +220,14 @@ def test_a_failing_run_records_its_reason_and_keeps_its_rows(tmp_path: Path, mon
         return collect(self, *args)
 
     monkeypatch.setattr(Collector, "collect", fail_at_the_third)
-    assert run(tmp_path, "algorithm=npg", *POINTMASS) == 1
+    assert run(tmp_path, *settings) == 1
     status = json.loads((tmp_path / "status.json").read_text())
     assert (status["status"], status["reason"]) == ("failed", "FloatingPointError: the simulation diverged")
     assert len(progress(tmp_path)) == 2
 
     monkeypatch.setattr(Collector, "collect", collect)
-    assert run(tmp_path, "algorithm=npg", *POINTMASS) == 0
-    assert run(tmp_path / "fresh", "algorithm=npg", *POINTMASS) == 0
+    assert run(tmp_path, *settings) == 0
+    assert run(tmp_path / "fresh", *settings) == 0
     assert equal_tables(tmp_path / "progress.parquet", tmp_path / "fresh" / "progress.parquet")
 
 
@@ -287,6 +366,8 @@ REFUSED = {
     "algorithm=npg env=hopper network.convolutions=[[32,8,4]]": "does not suit observations of shape (11,); choose []",
     "algorithm=npg env=hopper network.states_per_pass=0": "network.states_per_pass=0: must be at least 1, or null",
     "algorithm=npg env=hopper diagnostics.geometry_states=0": "diagnostics.geometry_states=0: must be at least 1, or",
+    "algorithm=npg env=hopper diagnostics.heldout_states=0": "diagnostics.heldout_states=0: must be at least 1, or",
+    "algorithm=ppo env=atari env.game=pong rollout.stagger=true": "rollout.stagger=true: atari_pong has no time limit",
     "algorithm=acktr env=hopper algorithm.states=0": "algorithm.states=0: must be at least 1, or null for all",
     "algorithm=acktr env=hopper critic.states=0": "critic.states=0: must be at least 1, or null for all",
     "algorithm=ppo env=atari": "env.game: must be given",

@@ -36,6 +36,10 @@ PROGRESS_COLUMNS: dict[str, type] = {
     "alignment_error": float,
     "quadratic_error": float,
     "step_accepted": bool,
+    "kl_total": float,
+    "cpu_time": float,
+    "alignment_error_heldout": float,
+    "alignment_noise": float,
 }
 EPISODE_COLUMNS: dict[str, type] = {
     "env_steps": int,

@@ -25,6 +25,7 @@ class Learner:
     critic: Critic
     algorithm: Algorithm
     evaluation_seeds: np.random.SeedSequence
+    heldout_seeds: np.random.SeedSequence
     diagnostics_rng: np.random.Generator
 
     def state_dict(self) -> dict[str, Any]:
@@ -48,7 +49,9 @@ class Learner:
 
 def seed_sequences(seed: int) -> dict[str, np.random.SeedSequence]:
     """One independent source of randomness per purpose, so that changing the use of one moves no other."""
-    names = ("networks", "environments", "actions", "warm_up", "algorithm", "critic", "evaluation", "diagnostics")
+    names = (
+        "networks", "environments", "actions", "warm_up", "algorithm", "critic", "evaluation", "diagnostics", "heldout",
+    )  # fmt: skip
     return dict(zip(names, np.random.SeedSequence(seed).spawn(len(names)), strict=True))
 
 
@@ -74,7 +77,7 @@ def build(config: RunConfig) -> Learner:
         for network in (policy.network, critic.network):
             normalise_images(network, moments.mean, moments.variance)
     diagnostics_rng = np.random.default_rng(seeds["diagnostics"])
-    return Learner(collector, policy, critic, algorithm, seeds["evaluation"], diagnostics_rng)
+    return Learner(collector, policy, critic, algorithm, seeds["evaluation"], seeds["heldout"], diagnostics_rng)
 
 
 def build_policy(config: RunConfig, spaces: Spaces, generator: torch.Generator) -> Policy:

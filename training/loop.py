@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 
-from algorithms.parts.diagnostics import alignment_curve, measure
+from algorithms.parts.alignment import alignment_curve, heldout_alignment
+from algorithms.parts.diagnostics import measure
 from algorithms.parts.surrogate import Surrogate
 from command.watch import Watch
-from envs.rollout import evaluate
+from envs.evaluation import evaluate
 from settings import CheckpointConfig, RunConfig
 from tracking.run import Run
+from training.heldout import HeldOut
 from training.learner import build, to_batch
 
 
@@ -24,20 +26,26 @@ def train(config: RunConfig, run: Run, watch: Watch, resumable: bool) -> None:
         watch: holds signals back during an update and shows the progress.
         resumable: whether a state between two updates is worth saving.
     """
-    learner, updates, wall_time = build(config), 0, 0.0
+    learner, updates, wall_time, cpu_time = build(config), 0, 0.0, 0.0
     if run.state is not None:
         learner.load_state_dict(run.state["learner"])
-        updates, wall_time = run.state["updates"], run.state["wall_time"]
+        updates, wall_time, cpu_time = (run.state[name] for name in ("updates", "wall_time", "cpu_time"))
     collector, policy, critic = learner.collector, learner.policy, learner.critic
     batch_size, device = config.algorithm.batch_size, torch.device(config.device)
     diagnostics, rng = config.diagnostics, learner.diagnostics_rng
+    heldout = HeldOut(config, learner, can_copy=resumable)
     snapshots = diagnostics.snapshot_updates(config.updates)
     saved, save_time = time.monotonic(), None
+
+    def processors() -> float:
+        """Seconds of processor time so far: this process and those that step its environments."""
+        return time.process_time() + collector.cpu_time() + heldout.cpu_time()
 
     def save() -> float:
         """Bring the files up to date; returns how long that took, s."""
         start = time.perf_counter()
-        state = {"learner": learner.state_dict(), "updates": updates, "wall_time": wall_time}
+        times = {"wall_time": wall_time, "cpu_time": cpu_time}
+        state = {"learner": learner.state_dict(), "updates": updates} | times
         run.flush(state if resumable or updates == config.updates else None)
         return time.perf_counter() - start
 
@@ -45,7 +53,10 @@ def train(config: RunConfig, run: Run, watch: Watch, resumable: bool) -> None:
         with watch.update(i):
             lr_scale = 1.0 if config.learning_rate_schedule == "constant" else 1 - i / config.updates
 
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), processors()
+            second = heldout.problem(i)
+            held_out = time.perf_counter()
+
             rollout = collector.collect(
                 policy.actor(), policy.distribution.noise, batch_size // config.rollout.num_envs
             )
@@ -61,24 +72,29 @@ def train(config: RunConfig, run: Run, watch: Watch, resumable: bool) -> None:
                 raise FloatingPointError(f"critic_loss is {critic_metrics['critic_loss']} in update {i + 1}")
             fitted = time.perf_counter()
 
-            kpis = measure(problem, update, diagnostics, i, rng)
+            renormalised = rollout.renormalised
+            shifted = None if renormalised is None else torch.as_tensor(renormalised, device=device).flatten(0, 1)
+            kpis = measure(problem, update, diagnostics, i, rng, shifted)
+            if second is not None:
+                kpis |= heldout_alignment(second, diagnostics, heldout.generator(i))
             curve = alignment_curve(problem, update, diagnostics, rng) if i in snapshots else []
             measured = time.perf_counter()
 
-            updates, wall_time = i + 1, wall_time + measured - start
+            updates, wall_time, cpu_time = i + 1, wall_time + measured - start, cpu_time + processors() - cpu_start
             position = {"env_steps": collector.episodes.env_steps}
             row = (
                 position
                 | {"wall_time": wall_time, "episode_return": collector.episodes.score()}
                 | kpis
+                | {"cpu_time": cpu_time}
                 | critic_metrics
                 | {"learning_rate_scale": lr_scale}
             )
             timing = {
-                "rollout_time": collected - start,
+                "rollout_time": collected - held_out,
                 "update_time": updated - collected,
                 "critic_time": fitted - updated,
-                "diagnostics_time": measured - fitted,
+                "diagnostics_time": measured - fitted + held_out - start,
                 "checkpoint_time": save_time,  # of what was saved before this update
                 "steps_per_second": batch_size / (measured - start),
             }

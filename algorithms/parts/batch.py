@@ -56,6 +56,11 @@ class Batch:
         columns = ("observations", "actions", "advantages", "values", "targets")
         return replace(self, **{name: getattr(self, name)[states] for name in columns})
 
+    def of_environments(self, which: Tensor) -> "Batch":
+        """The transitions of the environments of these indices."""
+        indices = torch.arange(len(self)).view(-1, self.num_envs)[:, which].flatten()
+        return replace(self.select(indices.to(self.observations.device)), num_envs=len(which))
+
     def split(self, size: int | None) -> Iterator["Batch"]:
         """The batch in parts of at most `size` transitions, in order; None: in one."""
         if size is None or size >= len(self):

@@ -36,6 +36,10 @@ class Surrogate:
         """The same problem on the states of these indices alone."""
         return type(self)(self.policy, self.batch.select(states), self.theta)
 
+    def of_environments(self, which: Tensor) -> Self:
+        """The same problem on all states of the environments of these indices."""
+        return type(self)(self.policy, self.batch.of_environments(which), self.theta)
+
     @cached_property
     def gradient(self) -> Tensor:
         """g = (1/B) sum_t A_t grad log pi(a_t|s_t) at theta_old: the policy gradient; no entropy bonus, no clipping."""

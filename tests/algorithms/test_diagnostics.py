@@ -10,19 +10,20 @@ import torch
 from algorithms.fisher.distributions import Distribution
 from algorithms.fisher.parameters import assign, flatten
 from algorithms.parts.algorithm import Outcome, Update
+from algorithms.parts.alignment import RHOS, Row, alignment_curve, alignment_error
 from algorithms.parts.batch import Batch
-from algorithms.parts.diagnostics import (
-    RHOS,
-    DiagnosticsConfig,
-    Row,
-    TraceEstimate,
-    alignment_curve,
-    alignment_error,
-    measure,
-    trace_estimate,
-)
+from algorithms.parts.diagnostics import measure
+from algorithms.parts.diagnostics_config import DiagnosticsConfig
+from algorithms.parts.states import TraceEstimate, trace_estimate
 from algorithms.parts.surrogate import Surrogate
-from tests.algorithms.problems import DISTRIBUTIONS, dense_fisher, make_policy, make_problem, random_vectors
+from tests.algorithms.problems import (
+    DISTRIBUTIONS,
+    dense_fisher,
+    make_policy,
+    make_problem,
+    random_vectors,
+    reference,
+)
 from tests.settings import compose
 from training.learner import build
 
@@ -349,6 +350,22 @@ def test_the_divergence_of_a_float32_policy_agrees_with_float64_networks(distrib
         assign(policy, problem.theta + size * v)
         row = measured(problem, config=DiagnosticsConfig(), index=1)
         assert row["kl"] == pytest.approx(problem.evaluate(flatten(policy))[1], rel=1e-6 / size)
+
+
+@both
+def test_the_total_divergence_holds_the_move_of_the_normaliser_too(distribution: Distribution) -> None:
+    """Against torch.distributions, with a step and without one; without a move it is the divergence itself."""
+    policy = make_policy(distribution)
+    problem = make_problem(policy)
+    moved = 0.9 * problem.batch.observations + 0.1
+    old = reference(distribution, problem.z)
+    for step, update in ((0.05, STEPPED), (0.0, Update(Outcome.REJECTED))):
+        assign(policy, problem.theta + step)
+        row = measure(problem, update, CONFIG, 1, np.random.default_rng(0), moved)
+        expected = torch.distributions.kl_divergence(old, reference(distribution, policy.z(moved))).mean()
+        assert row["kl_total"] == pytest.approx(float(expected), rel=1e-10)
+        unmoved = measured(problem, update, index=1)
+        assert unmoved["kl_total"] == unmoved["kl"] == row["kl"] != row["kl_total"]
 
 
 def test_nan_parameters_are_measured_as_nan() -> None:

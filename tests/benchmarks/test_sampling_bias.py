@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from algorithms.parts.diagnostics import Row
+from algorithms.parts.alignment import Row
 from benchmarks.sampling_bias import KPIS, measurements, rows
 from tests.settings import compose, run
 

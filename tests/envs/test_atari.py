@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 from algorithms.parts.policy import Pixels
 from envs import snapshot
 from envs.atari import AtariConfig, games
+from envs.evaluation import EvaluationConfig, evaluate
 from envs.normalisers import ObservationNormaliser
-from envs.rollout import Collector, EvaluationConfig, Rollout, RolloutConfig, evaluate
+from envs.rollout import Collector, Rollout, RolloutConfig
 from envs.tasks import make, spaces
 from tests.settings import compose, compose_raw
 from tracking import checkpoint

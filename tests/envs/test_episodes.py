@@ -56,3 +56,14 @@ def test_the_window_is_at_most_100_episodes() -> None:
     for i in range(5000):
         play(log, [float(i)], 1)
     assert log.score() == pytest.approx(np.mean(range(4900, 5000)))
+
+
+def test_first_episodes_may_leave_no_trace_in_rows_and_score() -> None:
+    log = EpisodeLog(2, skip_first=True)
+    assert log.step(np.array([1.0, 10.0]), np.array([True, False])) == []
+    (row,) = log.step(np.array([2.0, 20.0]), np.array([True, False]))
+    assert (row["env_steps"], row["episode_return"], row["env_index"]) == (4, 2.0, 0)
+    assert log.step(np.array([0.0, 5.0]), np.array([False, True])) == []
+    assert log.score() is None  # the second environment has not ended one that counts
+    log.step(np.array([0.0, 6.0]), np.array([False, True]))
+    assert log.score() == 4.0

@@ -6,9 +6,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from envs.evaluation import EvaluationConfig, evaluate
 from envs.gym import GymConfig
 from envs.normalisers import ObservationNormaliser
-from envs.rollout import Collector, EvaluationConfig, RolloutConfig, evaluate
+from envs.rollout import Collector, RolloutConfig
 
 
 class Counter(gym.Env[np.ndarray, np.ndarray]):
@@ -35,6 +36,8 @@ HERE = f"{__name__}:Counter"
 gym.register("Ended-v0", HERE, kwargs={"end": 5})
 gym.register("CutOff-v0", HERE, max_episode_steps=5)
 gym.register("Both-v0", HERE, kwargs={"end": 5}, max_episode_steps=5)
+gym.register("Limited-v0", HERE, max_episode_steps=8)
+gym.register("Short-v0", HERE, kwargs={"end": 3}, max_episode_steps=8)
 gym.register("Broken-v0", HERE, kwargs={"broken_at": 7})
 
 PLAIN = RolloutConfig(num_envs=2, warmup_steps=0, normalise_observations=False, rewards="raw", clip=100.0)
@@ -106,6 +109,65 @@ def test_normalisers_are_frozen_during_a_batch_and_updated_once_after_it() -> No
     np.testing.assert_allclose(second.observations[:, 0, 0], (np.arange(1, 5) - seen.mean()) / seen.std(), rtol=1e-5)
     returns = np.array([1, 2.9, 5.61, 9.049, 13.1441, 1])
     np.testing.assert_allclose(second.rewards[:, 0], np.arange(2, 6) / returns.std(), rtol=1e-6)
+
+
+def test_renormalised_observations_are_those_that_the_next_batch_would_have() -> None:
+    c = collector("CutOff-v0", RolloutConfig(num_envs=2, warmup_steps=0, clip=100.0))
+    rollout = c.collect(act, draw, 6)
+    assert rollout.renormalised is not None
+    raw = np.array([[0, 1, 2, 3, 4, 0]] * 2).T[:, :, None]
+    np.testing.assert_array_equal(rollout.renormalised, c.observation_normaliser(raw))
+    assert not np.array_equal(rollout.renormalised, rollout.observations)
+    assert collector("CutOff-v0").collect(act, draw, 6).renormalised is None
+
+
+STAGGERED = RolloutConfig(
+    num_envs=4, warmup_steps=0, normalise_observations=False, rewards="raw", clip=100.0, stagger=True
+)
+
+
+def test_staggered_first_episodes_are_cut_one_after_the_other_and_bootstrapped() -> None:
+    c = collector("Limited-v0", STAGGERED)
+    rollout = c.collect(act, draw, 17)
+    ends = [np.flatnonzero(rollout.truncated[:, n]).tolist() for n in range(4)]
+    assert ends == [[1, 9], [3, 11], [5, 13], [7, 15]]  # 2, 4, 6 and 8 steps, then 8 as ever
+    assert not rollout.terminated.any()
+    finals = {
+        tuple(cut): float(final[0]) for cut, final in zip(rollout.cut_off, rollout.cut_off_observations, strict=True)
+    }
+    assert finals == {(1, 0): 2, (3, 1): 4, (5, 2): 6, (7, 3): 8, (9, 0): 8, (11, 1): 8, (13, 2): 8, (15, 3): 8}
+    np.testing.assert_array_equal(rollout.observations[:, 0, 0], [0, 1, *range(8), *range(7)])
+    assert [row["env_index"] for row in rollout.episodes] == [0, 1, 2, 3]
+    assert {row["episode_length"] for row in rollout.episodes} == {8}
+
+
+def test_a_first_episode_that_ends_by_itself_does_not_count_and_nothing_is_cut_after_it() -> None:
+    rollout = collector("Short-v0", STAGGERED).collect(act, draw, 9)
+    assert np.flatnonzero(rollout.truncated.any(1)).tolist() == [1]  # the first environment, before it ends
+    assert [np.flatnonzero(rollout.terminated[:, n]).tolist() for n in range(4)] == [[4, 7], *[[2, 5, 8]] * 3]
+    assert [row["env_index"] for row in rollout.episodes] == [0, 1, 2, 3, 0, 1, 2, 3]  # at steps 4, 5, 7 and 8
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_staggered_starts_go_on_from_a_state_and_are_the_same_in_processes(processes: int) -> None:
+    task = GymConfig("hopper", 0.99, id="Hopper-v5", kwargs={"max_episode_steps": 8})
+    assert task.time_limit == 8
+    one, two, other = (
+        Collector(task, STAGGERED, np.random.SeedSequence(1), np.random.SeedSequence(2), n) for n in (1, 1, processes)
+    )
+
+    def noise(rng: np.random.Generator, steps: int) -> np.ndarray:
+        return rng.standard_normal((steps, 3), dtype=np.float32)
+
+    whole = one.collect(act, noise, 20)
+    parts = [two.collect(act, noise, 5)]
+    other.load_state_dict(two.state_dict())
+    parts.append(other.collect(act, noise, 15))
+    for name in ("observations", "rewards", "truncated", "terminated", "cut_off_observations"):
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_array_equal(getattr(whole, name), joined)
+    assert whole.truncated[:8].any(1).tolist() == [False, True] * 4
+    other.envs.close()
 
 
 def test_the_warm_up_counts_its_steps_and_leaves_fresh_episodes() -> None:

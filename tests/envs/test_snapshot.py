@@ -90,3 +90,26 @@ def test_a_snapshot_is_no_view_of_what_goes_on() -> None:
     snapshot.restore(envs, state)
     envs.step(np.array([1]))
     assert np.array_equal(state[0][-1]["state"], before)
+
+
+def test_a_state_with_new_seeds_differs_in_its_generators_alone() -> None:
+    envs = make(task("env=hopper"), 2)
+    envs.reset(seed=[0, 1])
+    state = snapshot.save(envs)
+    one, again, other = (snapshot.reseed(state, np.random.SeedSequence(seed)) for seed in (0, 0, 1))
+
+    def streams(saved: Any) -> list[int]:
+        return [layers[-1]["_np_random"][snapshot.GENERATOR]["state"]["state"] for layers in saved]
+
+    assert streams(one) == streams(again)
+    assert len({*streams(state), *streams(one), *streams(other)}) == 6
+    fresh = make(task("env=hopper"), 2)
+    for saved in (one, state):
+        fresh.reset()
+        snapshot.restore(fresh, saved)
+        envs.reset()
+        snapshot.restore(envs, state)
+        steps = [e.step(np.zeros((2, 3), np.float32))[0].copy() for e in (envs, fresh)]
+        np.testing.assert_array_equal(*steps)  # no step draws; the next reset does
+        starts = [e.reset()[0].copy() for e in (envs, fresh)]
+        assert np.array_equal(*starts) == (saved is state)

@@ -66,6 +66,31 @@ def test_any_number_of_processes_gives_the_same_bits_and_takes_over_from_any_oth
         envs.close()
 
 
+def test_some_environments_are_reset_alone_wherever_they_are() -> None:
+    one, three = workers.make_in(1, task("mujoco"), 5), workers.make_in(3, task("mujoco"), 5)
+    mask = np.array([False, True, True, False, False])
+    shown = []
+    for envs in (one, three):
+        envs.reset(seed=SEEDS)  # type: ignore[arg-type]
+        before = play(envs, 4, 0)[-1][0]
+        after = envs.reset(options={"reset_mask": mask})[0].copy()
+        np.testing.assert_array_equal(after[~mask], before[~mask])
+        assert (after[mask] != before[mask]).any(1).all()
+        shown.append([(after, {}), *play(envs, 30, 1)])
+    assert_equal(*shown)
+    three.close()
+
+
+def test_processor_time_is_that_of_the_processes() -> None:
+    assert workers.cpu_time(workers.make_in(1, task("cartpole"), 2)) == 0
+    envs = workers.make_in(2, task("mujoco"), 2)
+    envs.reset(seed=SEEDS[:2])  # type: ignore[arg-type]
+    before = workers.cpu_time(envs)
+    play(envs, 200, 0)
+    assert 0 < before < workers.cpu_time(envs)
+    envs.close()
+
+
 def test_more_processes_than_environments_are_not_made() -> None:
     envs = workers.make_in(8, task("cartpole"), 2)
     assert isinstance(envs, workers.WorkerEnvs)

@@ -1,0 +1,83 @@
+"""Playing a task after training: whole episodes, in three modes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from envs import workers
+from envs.normalisers import ObservationNormaliser
+from envs.rollout import Act, seeded_reset
+from envs.tasks import EnvConfig, check_simulation, random_actions, to_action_space
+
+
+@dataclass
+class EvaluationConfig:
+    """Episodes played after training.
+
+    Attributes:
+        episodes: number for each mode; 0 for none.
+        max_steps: an episode still going after so many steps is stopped and counted as it stands.
+    """
+
+    episodes: int = 20
+    max_steps: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.episodes < 0:
+            raise ValueError(f"evaluation.episodes={self.episodes}: must not be negative")
+        if self.max_steps < 1:
+            raise ValueError(f"evaluation.max_steps={self.max_steps}: must be at least 1")
+
+
+def evaluate(
+    task: EnvConfig,
+    config: EvaluationConfig,
+    act: Act,
+    draw_noise: Callable[[np.random.Generator, int], np.ndarray],
+    normaliser: ObservationNormaliser,
+    seeds: np.random.SeedSequence,
+    processes: int = 1,
+) -> list[dict[str, Any]]:
+    """Rows of `evaluation.parquet`: the policy's most likely actions, its samples, and uniformly random actions.
+
+    The three modes start from the same initial states; the normaliser is only read. Uniformly random actions are the
+    zero of normalised scores.
+
+    Raises:
+        FloatingPointError: a simulation diverged.
+    """
+    if config.episodes == 0:
+        return []
+    env_seeds, noise_seeds, random_seeds = seeds.spawn(3)
+    noise_streams = [np.random.default_rng(s) for s in noise_seeds.spawn(config.episodes)]
+    random_stream = np.random.default_rng(random_seeds)
+    rows = []
+    for mode in ("deterministic", "stochastic", "random"):
+        envs = workers.make_in(processes, task, config.episodes)
+        # A fresh sequence of the same key each time: spawning changes what the next spawn of one object gives.
+        observations = seeded_reset(envs, np.random.SeedSequence(env_seeds.entropy, spawn_key=env_seeds.spawn_key))
+        returns, lengths = np.zeros(config.episodes), np.zeros(config.episodes, dtype=np.int64)
+        playing = np.ones(config.episodes, dtype=bool)
+        for _ in range(config.max_steps):
+            if mode == "random":
+                actions = random_actions(envs, random_stream)
+            elif mode == "deterministic":
+                actions = act(normaliser(observations), None)
+            else:
+                noise = np.concatenate([draw_noise(rng, 1) for rng in noise_streams])
+                actions = act(normaliser(observations), noise)
+            observations, rewards, terminated, truncated, _ = envs.step(to_action_space(envs, actions))
+            returns += rewards * playing
+            lengths += playing
+            playing &= ~(terminated | truncated)
+            if not playing.any():
+                break
+        envs.close()
+        check_simulation()
+        rows += [
+            {"mode": mode, "episode_return": float(r), "episode_length": int(n)}
+            for r, n in zip(returns, lengths, strict=True)
+        ]
+    return rows
