@@ -1,14 +1,17 @@
 """Reading a run directory, whatever has become of the run. Needs no torch."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from tracking.lock import is_locked
 from tracking.manifest import read_manifest, read_status
 from tracking.tables import nan_counts, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROGRESS = "progress.parquet"
 EPISODES = "episodes.parquet"

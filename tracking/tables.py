@@ -1,16 +1,20 @@
 """Parquet tables that grow row by row and keep null (not measured) and NaN (measured, came out NaN) apart."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tracking.files import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Value = float | int | bool | str | None
 ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -108,6 +112,8 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Numbers come as int64 or float64, bools as bool; ints and bools with nulls as float64. Strings keep None.
     """
+    import pandas as pd  # which a run that only writes need not wait for
+
     table = read_arrow(path)
     return pd.DataFrame({name: _numpy(table.column(name)) for name in table.column_names})
 
