@@ -2,9 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class Interrupted(BaseException):
@@ -16,10 +19,10 @@ class Interrupted(BaseException):
 
 
 class Interrupt:
-    """What a signal does, from `listen` on.
+    """What a signal does.
 
-    - Before `arm`, while libraries load and nothing is on disk: the process ends at once.
-    - Afterwards: it is raised as `Interrupted`. Inside `deferred` the first signal waits for the end of the block.
+    - From `listen` on, while libraries load and nothing is on disk: the process ends at once.
+    - While `armed`: it is raised as `Interrupted`. Inside `deferred` the first signal waits for the end of the block.
     - An `Interrupted` that a library swallowed is raised again by the next `deferred` block.
 
     Attributes:
@@ -34,8 +37,10 @@ class Interrupt:
 
     def listen(self) -> None:
         """Take over the signals of this process."""
-        for number in self.SIGNALS:
-            signal.signal(number, self._receive)
+        self._take_over()
+
+    def _take_over(self) -> list[Handler]:
+        return [signal.signal(number, self._receive) for number in self.SIGNALS]
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if not self._is_armed:
@@ -46,12 +51,15 @@ class Interrupt:
 
     @contextmanager
     def armed(self) -> Iterator[None]:
-        """Raise signals as `Interrupted` while a run is open."""
+        """Raise signals as `Interrupted` while a run is open; afterwards they do what they did before."""
+        before = self._take_over()
         self._is_armed = True
         try:
             yield
         finally:
             self._is_armed = False
+            for number, handler in zip(self.SIGNALS, before, strict=True):
+                signal.signal(number, handler)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

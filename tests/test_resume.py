@@ -160,9 +160,8 @@ def test_a_signal_ends_a_run_after_its_update_and_it_goes_on(
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     signals_in_the_third_batch.append(number)
     assert run(tmp_path / "parts", *settings) == code
-    assert (
-        f"stopped by {signal.Signals(number).name}; the same command goes on after update 3" in capsys.readouterr().err
-    )
+    said = f"stopped by {signal.Signals(number).name}; update 3 is saved, and the same command goes on after it"
+    assert said in capsys.readouterr().err
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert not (tmp_path / "parts" / "status.json").exists()
     assert run(tmp_path / "parts", *settings) == 0
@@ -170,10 +169,13 @@ def test_a_signal_ends_a_run_after_its_update_and_it_goes_on(
     assert differences(tmp_path / "whole", tmp_path / "parts") == []
 
 
-def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, signals_in_the_third_batch: list[int]) -> None:
+def test_a_second_signal_ends_a_run_at_once_and_the_update_before_is_saved(
+    tmp_path: Path, signals_in_the_third_batch: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = ("algorithm=npg", "env=hopper", *LONG, "checkpoint.updates=1", ALONE)
     signals_in_the_third_batch += [signal.SIGTERM, signal.SIGINT]
     assert run(tmp_path, *settings) == 130
+    assert "stopped by SIGINT; update 2 is saved" in capsys.readouterr().err
     progress = load_run(tmp_path).progress
     assert progress is not None
     assert len(progress) == 2

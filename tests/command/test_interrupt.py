@@ -16,14 +16,12 @@ from tracking.identity import REPOSITORY
 
 @pytest.fixture
 def interrupt() -> Iterator[Interrupt]:
-    """Listening and armed, as while a run is open."""
-    before = {number: signal.getsignal(number) for number in Interrupt.SIGNALS}
-    listening = Interrupt()
-    listening.listen()
-    with listening.armed():
-        yield listening
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    """Armed, as while a run is open."""
+    before = [signal.getsignal(number) for number in Interrupt.SIGNALS]
+    found = Interrupt()
+    with found.armed():
+        yield found
+    assert [signal.getsignal(number) for number in Interrupt.SIGNALS] == before
 
 
 def send(number: int = signal.SIGTERM) -> None:
