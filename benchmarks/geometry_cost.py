@@ -25,6 +25,7 @@ from hydra import compose, initialize_config_dir
 
 from algorithms.parts.algorithm import load_fisher
 from algorithms.parts.batch import Batch
+from algorithms.parts.directions import Direction, DirectionRule
 from algorithms.parts.policy import Policy, distribution_for
 from algorithms.parts.surrogate import Surrogate
 from analysis.provenance import benchmark
@@ -88,7 +89,7 @@ def fishers(batch_size: int, repeats: int) -> list[list[str]]:
         tasks[f"{name}: product"] = partial(make().product, g)
         algorithm = config.algorithm_class(config.algorithm, config.pair, policy, np.random.default_rng(0))
         tasks[f"{name}: direction ({config.pair.solver})"] = partial(
-            lambda direction: direction(Surrogate(policy, batch)),
+            lambda direction: _follow(direction, Surrogate(policy, batch)),
             algorithm.direction,  # type: ignore[attr-defined]
         )
     return [[name, *cells] for name, cells in relative(side_by_side(tasks, repeats), "gradient").items()]
@@ -116,6 +117,11 @@ def runs(batch_size: int, steps: int, pairs: int) -> list[list[str]]:
                 values.append(float(progress_of(Path(directory))["wall_time"].iloc[-1]))
     per_step = {name: [1e6 * s / steps for s in values] for name, values in seconds.items()}
     return [[name, *cells] for name, cells in relative(per_step, "adam_pg").items()]
+
+
+def _follow(direction: DirectionRule, problem: Surrogate) -> Direction:
+    """A direction and the gradient that it is taken from."""
+    return direction(problem, problem.gradient)
 
 
 def main() -> None:

@@ -55,6 +55,14 @@ class MujocoEnvs(SyncVectorEnv):
         self._after, after = self._fields(task.after)
         self._step = Step(self._model, originals[0].dt, self._observations, np.empty(0), before, after)
 
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """As SyncVectorEnv. With `reset_mask`, some of the copies alone; that one would not know what the others show."""
+        if options is None or "reset_mask" not in options:
+            return super().reset(seed=seed, options=options)
+        for i in np.flatnonzero(options["reset_mask"]).tolist():
+            self._step.observations[i] = self.envs[i].reset()[0]
+        return self._step.observations, {}
+
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """As SyncVectorEnv, whose info has the final observations alone."""
         step, task, observations = self._step, self._task, self._step.observations

@@ -73,7 +73,7 @@ def test_a_rerun_that_is_equal_up_to_the_stop_is_equal(
 ) -> None:
     rerun = Rerun(repository)
     word, compared = run(suite, repository, rerun, monkeypatch)
-    assert (word, compared) == (EQUAL, "2 points of 5 curves up to step 20,000")
+    assert (word, compared) == (EQUAL, "2 points of 7 curves up to step 20,000")
     assert rerun.stops == [20_000]
 
 
@@ -163,7 +163,7 @@ def test_the_sample_belongs_to_its_seed_and_the_report_names_every_cell(
     report = (repository / "results/tiny/verify/report.md").read_text()
     assert "4 of 12 published cells, drawn with sample_seed=1" in report
     for cell in other:
-        assert f"| hopper/{cell.variant}/seed-{cell.seed} | equal | 2 points of 5 curves up to step 20,000 |" in report
+        assert f"| hopper/{cell.variant}/seed-{cell.seed} | equal | 2 points of 7 curves up to step 20,000 |" in report
 
 
 def test_the_command_ends_with_1_on_a_mismatch_only(
