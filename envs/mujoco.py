@@ -56,7 +56,7 @@ class MujocoEnvs(SyncVectorEnv):
         self._step = Step(self._model, originals[0].dt, self._observations, np.empty(0), before, after)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """As SyncVectorEnv; with `reset_mask` those copies alone, where that one would not know what the others show."""
+        """As SyncVectorEnv; with `reset_mask` those alone, where that one would not know what the others show."""
         if options is None or "reset_mask" not in options:
             return super().reset(seed=seed, options=options)
         for i in np.flatnonzero(options["reset_mask"]).tolist():
