@@ -92,7 +92,7 @@ HALFCHEETAH = Task(
     ],
     epochs=10,
     minibatch_size=64,
-    interval=80,
+    interval=100,
     trace_interval=10,
     updates=100,
 )
