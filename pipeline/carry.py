@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 from analysis.condensed import from_published
 from pipeline.cell import Contents, Refused
+from pipeline.publish import renew
 from pipeline.repeat import LEAST_UPDATES, checkout, first_part, train
 from pipeline.reuse import published_path
 from pipeline.suites import Cell, Suite, SuiteError, load_suite
@@ -165,13 +166,17 @@ def carry(suites: Sequence[Suite], jobs: int, root: Path = REPOSITORY) -> dict[s
             cell = stale.cells[0]
             return prove(stale, place, contents, work / stale.suite.name / cell.env / cell.variant / str(cell.seed))
 
-        for stale, proof in zip(
-            waiting, stack.enter_context(ThreadPoolExecutor(jobs)).map(compare, waiting), strict=True
-        ):
+        workers = stack.enter_context(ThreadPoolExecutor(jobs))
+        compared = {workers.submit(compare, stale): stale for stale in waiting}
+        for done in as_completed(compared):  # each is on disk as soon as it is proven
+            stale, proof = compared[done], done.result()
             if not proof.difference:
                 take_over(stale, proof, contents)
             proofs[stale.suite.name].append((stale, proof))
             print(_say(stale, proof), flush=True)
+    for suite in suites:
+        if any(not proof.difference for _, proof in proofs[suite.name]):
+            renew(suite, root)  # tables and figures name the identities behind them
     return proofs
 
 

@@ -80,7 +80,7 @@ class Candidate:
 def publish(suite: Suite, root: Path = REPOSITORY) -> Report:
     """Write the published cells of a suite, its plan, tables and figures. The working directory must be `root`."""
     report, contents = Report(), Contents(root)
-    shown = _shown(root / "results" / "published" / suite.name)
+    shown = _shown(suite, root)
     candidates: dict[Cell, Candidate] = {}
     stale: set[tuple[str, str]] = set()  # environments and variants with a published cell that is not of today
 
@@ -106,7 +106,7 @@ def publish(suite: Suite, root: Path = REPOSITORY) -> Report:
             refuse(cell, Refused(mixed))
         else:
             report.count[_write(root / published_path(suite, cell), candidate)] += 1
-    report.held = _renew(suite, shown, root)
+    report.held = renew(suite, root, shown)
     return report
 
 
@@ -175,7 +175,7 @@ def _kept(suite: Suite, cell: Cell, contents: Contents) -> str:
     return "kept"
 
 
-def _renew(suite: Suite, before: int, root: Path) -> str:
+def renew(suite: Suite, root: Path, before: int = 0) -> str:
     """Write plan, tables and figures of the published cells; where these are fewer than before, say so and do not."""
     folder = root / "results" / "published" / suite.name
     files = {cell: published_path(suite, cell) for cell in suite.cells}
@@ -197,8 +197,9 @@ def _counts(path: Path, delta_ref: float) -> bool:
     return path.is_file() and bool(read_header(path)["delta_ref"] == delta_ref)
 
 
-def _shown(folder: Path) -> int:
+def _shown(suite: Suite, root: Path) -> int:
     """How many cells the tables that are there show."""
+    folder = root / "results" / "published" / suite.name
     if not (folder / "suite.json").is_file():
         return 0
     return sum(cell.run is not None or cell.state == "failed" for cell in load_results(folder).cells)

@@ -1,6 +1,6 @@
 """The alignment error: how far an update went astray from a natural gradient, its own batch's or that of another.
 
-`docs/diagnostics.md` says what each of the two rewards.
+`docs/alignment.md` says what each of the two rewards.
 """
 
 import math

@@ -65,6 +65,7 @@ def suite(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     shutil.copytree(trained / "results/published", tmp_path / "published")
     before = {file: (trained / file).read_text() for file in (LOOP, STEP)}
     monkeypatch.chdir(trained)
+    draw_nothing(monkeypatch)
     yield load_suite("tiny", trained)
     shutil.rmtree(trained / "results")
     shutil.copytree(tmp_path / "published", trained / "results/published")
@@ -103,6 +104,8 @@ def test_a_harmless_change_is_carried_with_its_proof(trained: Path, suite: Suite
         assert entry["at"].startswith("20")
     assert stale_cells(suite, contents) == []
     assert not (trained / "results/.carry").exists()
+    provenance = json.loads((trained / "results/published/tiny/tables/provenance.json").read_text())
+    assert [cell["identity"] for cell in provenance["cells"]] == [contents.hash(cell) for cell in suite.cells]
 
 
 @pytest.mark.parametrize(
