@@ -14,7 +14,7 @@ STABILITY_LAG = 20_000
 """Environment steps between the two Fisher traces that are compared."""
 KPIS = ("kl", "fisher_trace", "alignment_error", "quadratic_error")
 LATER_KPIS = ("alignment_error_heldout", "alignment_noise")
-"""KPIs that earlier runs do not have; of them there are curves alone."""
+"""KPIs that earlier runs do not have."""
 DEGENERATE = ("rejected", "zero_gradient", "negative_curvature", "ill_conditioned", "non_finite")
 RUN_LEVEL = (
     "kl_median",
@@ -30,9 +30,11 @@ RUN_LEVEL = (
     "trace_noise_floor",
     "rejection_rate",
     "kl_per_env_step",
+    "alignment_error_heldout",
+    "alignment_noise",
 )
 """What `run_geometry` gives for a run."""
-LATER = ("kl_per_env_step",)
+LATER = ("kl_per_env_step", *LATER_KPIS)
 """Those of them that a published cell of format 2 does not have."""
 COUNTS = (
     "updates",
@@ -58,6 +60,7 @@ def run_geometry(progress: Progress, delta_ref: float) -> Record:
         **trace_summary(progress.env_steps, columns["fisher_trace"], columns["fisher_trace_split"]),
         "rejection_rate": float((progress.outcome == "rejected").mean()),
         "kl_per_env_step": kl_per_env_step(progress.env_steps, columns["kl"].where(accepted).usable),
+        **{name: _mean(columns[name].where(accepted).usable) for name in LATER_KPIS},
     }
 
 

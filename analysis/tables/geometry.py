@@ -13,20 +13,23 @@ from analysis.style import algorithm_name, environment_name
 from analysis.tables.formats import Record, Table, number, percent
 from analysis.tables.words import closing_words, damping_words, unscored
 
-SHOWN: dict[str, tuple[str, Callable[[float | None], str]]] = {
+Columns = dict[str, tuple[str, Callable[[float | None], str]]]
+SHOWN: Columns = {
     "kl_median": ("KL median", number),
     "kl_p95": ("p95", number),
     "kl_max": ("max", number),
     "kl_share_above": ("> δ", percent),
     "kl_cv": ("CV", number),
     "alignment_error": ("Alignment e", number),
+    "alignment_error_heldout": ("held out", number),
+    "alignment_noise": ("noise", number),
     "quadratic_error": ("Quadratic q", number),
     "trace": ("Trace τ", number),
     "trace_stability": ("σ_τ", number),
     "trace_noise_floor": ("σ_τ floor", number),
     "rejection_rate": ("Rejected", percent),
 }
-"""Run-level KPIs of the table: header and format."""
+"""Run-level KPIs of the table: header and format. One of `kpis.LATER` is shown where a run has it."""
 
 
 def geometry(results: Results) -> Table:
@@ -48,8 +51,15 @@ def geometry(results: Results) -> Table:
         "share of all updates; other outcomes than stepped and rejected, and NaN values of the KPIs, are "
         f"counted over all runs. {closing_words(results)}"
     )
-    header = ["Environment", "Algorithm", "Runs", *(title for title, _ in SHOWN.values()), "Other", "NaN"]
-    rows = [_row(record) for record in records]
+    shown = {
+        name: entry
+        for name, entry in SHOWN.items()
+        if name not in kpis.LATER or any(record.get(name) is not None for record in records)
+    }
+    if "alignment_error_heldout" in shown:
+        caption += " Held out: e against a second batch of the old policy; noise: e between the halves of that."
+    header = ["Environment", "Algorithm", "Runs", *(title for title, _ in shown.values()), "Other", "NaN"]
+    rows = [_row(record, shown) for record in records]
     return Table("geometry", "Geometry", caption, records, header, rows, results.source)
 
 
@@ -85,9 +95,9 @@ def _interval(values: np.ndarray, group: Group, resamples: int) -> tuple[float |
     return bootstrap_interval(values, generator(group.env, group.variant), resamples=resamples)
 
 
-def _row(record: Record) -> list[str]:
+def _row(record: Record, columns: Columns) -> list[str]:
     other = [f"{record[name]} {name.replace('_', ' ')}" for name in DEGENERATE[1:] if record[name]]
-    shown = {name: show(record[name]) for name, (_, show) in SHOWN.items()}
+    shown = {name: show(record[name]) for name, (_, show) in columns.items()}
     shown["alignment_error"] += "*" if record["alignment_error_unsolved"] else ""
     return [
         environment_name(str(record["env"])),
