@@ -37,7 +37,7 @@ SHORT = ("evaluation.episodes=2", "evaluation.max_steps=200")
 
 @dataclass(frozen=True)
 class Stale:
-    """Published cells of one task and variant, all of one identity but for their seeds, which is not today's."""
+    """Published cells of one task and variant. Except for their seeds they have one identity, which is not today's."""
 
     suite: Suite
     cells: tuple[Cell, ...]

@@ -56,7 +56,7 @@ _ALLOCATOR = ":".join(
 
 
 def process_environment() -> dict[str, str]:
-    """Environment variables of a training process: as here, but for one thread and an allocator that keeps memory.
+    """Environment variables of a training process: those of here, one thread, and an allocator that keeps memory.
 
     A pass of a network over images frees hundreds of megabytes, which glibc by default returns to the kernel at once,
     to get them back page by page, filled with zeros, in the next (benchmarks/allocator.py has what that costs). No bit

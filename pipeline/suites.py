@@ -14,7 +14,7 @@
 
 `NAME@cuda` is the suite NAME on a GPU: `device=cuda` for every cell, and results of its own beside those of NAME.
 Nothing here imports torch: a mistake in a suite shows before anything is computed.
-`python -m pipeline.suites NAME` prints what the pipeline writes to results/NAME/suite.json.
+`python -m pipeline.suites NAME` prints the cells.
 """
 
 import difflib

@@ -16,7 +16,7 @@ TABLES = (PROGRESS, EPISODES, ALIGNMENT, EVALUATION)
 
 
 def differences(a: Path, b: Path) -> list[str]:
-    """What differs between two finished runs: tables but for their timing columns, every bit of state, the status."""
+    """What differs between two finished runs: in their tables except for timing, in any bit of state, in the status."""
     found = []
     for name in TABLES:
         if (a / name).exists() != (b / name).exists():

@@ -134,7 +134,7 @@ def nan_counts(path: Path) -> dict[str, int]:
 
 
 def equal_tables(a: Path, b: Path) -> bool:
-    """Whether two tables are equal but for timing columns; NaN equals NaN, null differs from NaN."""
+    """Whether two tables are equal except for timing columns; NaN equals NaN, null differs from NaN."""
     return first_difference(a, b) is None
 
 

@@ -44,7 +44,7 @@ def closing_words(results: Results) -> str:
 
 
 def frames_of_a_run(results: Results) -> str:
-    """How many frames `budget` is, behind it."""
+    """A number of steps, followed by the frames that it is on games."""
     frames = _by_environment(results, "env.frame_skip", lambda skip: f"{skip * results.suite.total_steps:,} frames")
     return f", {frames}" if frames else ""
 
