@@ -20,6 +20,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository is not installed
 
+from pipeline.cell import Contents
 from pipeline.suites import find_algorithms, load_suite
 from tracking.identity import REPOSITORY
 from tracking.manifest import write_status
@@ -50,10 +51,11 @@ def build(root: Path, cells: int) -> int:
 
 def finish(root: Path) -> None:
     """Leave what a finished grid leaves for planning to look at."""
+    contents = Contents(root)
     for cell in load_suite(NAME, root).cells:
         run_dir = root / cell.run_dir
         run_dir.mkdir(parents=True)
-        write_status(run_dir, "finished", None, "0" * 64, 1_000_448, 0.0)
+        write_status(run_dir, "finished", None, contents.hash(cell), 1_000_448, 0.0)
     for file in ("suite.json", "tables/index.md", "figures/.complete"):
         path = root / "results" / NAME / file
         path.parent.mkdir(exist_ok=True)
