@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from command.composition import conf_files
 from command.refusals import explain
 from pipeline.suites import Cell
-from tracking.identity import REPOSITORY, CellIdentity, code_of, identify, starts
+from tracking.identity import REPOSITORY, CellIdentity, code_of, identify, package_versions, starts
 
 Overrides = tuple[str, ...]
 
@@ -35,6 +35,7 @@ class Contents:
         self._composed: dict[Overrides, DictConfig | Refused] = {}
         self._conf: dict[Overrides, list[str]] = {}
         self._code: dict[tuple[str, ...], dict[str, str]] = {}
+        self._versions = package_versions()
         self._identities: dict[Cell, CellIdentity] = {}
 
     def identity(self, cell: Cell) -> CellIdentity:
@@ -71,7 +72,7 @@ class Contents:
         places = tuple(starts(settings))
         if places not in self._code:
             self._code[places] = code_of(places, self.root)
-        return identify(settings, self.root, self._code[places])
+        return identify(settings, self.root, self._code[places], self._versions)
 
     def _compose(self, overrides: Overrides) -> DictConfig:
         if overrides not in self._composed:

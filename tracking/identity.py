@@ -54,7 +54,7 @@ def identify(config: Mapping[str, Any], root: Path = REPOSITORY, code: Mapping[s
         {
             "config": {key: settings[key] for key in settings if key.split(".")[0] not in SHAPELESS_SETTINGS},
             "code": dict(code_of(starts(config), root) if code is None else code),
-            "versions": {package: _base_version(package) for package in PACKAGES},
+            "versions": dict(package_versions() if versions is None else versions),
             "device": config["device"].split(":")[0],
         }
     )
@@ -121,6 +121,11 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
                 raise ValueError(
                     f"{prefix}{key}: {value!r} cannot be recorded; give a finite number, text, a bool or null"
                 ) from error
+
+
+def package_versions() -> dict[str, str | None]:
+    """The versions that count, by package."""
+    return {package: _base_version(package) for package in PACKAGES}
 
 
 def _base_version(package: str) -> str | None:
