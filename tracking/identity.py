@@ -43,11 +43,16 @@ class CellIdentity:
         return self.hash[:12]
 
 
-def identify(config: Mapping[str, Any], root: Path = REPOSITORY, code: Mapping[str, str] | None = None) -> CellIdentity:
+def identify(
+    config: Mapping[str, Any],
+    root: Path = REPOSITORY,
+    code: Mapping[str, str] | None = None,
+    versions: Mapping[str, str | None] | None = None,
+) -> CellIdentity:
     """Identify the cell that the resolved `config` describes.
 
-    `code` is `code_of(starts(config), root)` where the caller has it already. ValueError names a setting that JSON
-    cannot record.
+    `code` is `code_of(starts(config), root)` and `versions` `package_versions()`, where the caller has them already.
+    ValueError names a setting that JSON cannot record.
     """
     settings = dict(_flat(config))
     return CellIdentity(
