@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.carry import carry, main, stale_cells
+from pipeline.carry import carry, main, prove, stale_cells
 from pipeline.cell import Contents
 from pipeline.publish import publish
+from pipeline.repeat import checkout
 from pipeline.reuse import published_path
 from pipeline.suites import Suite, load_suite
 from tests.pipeline.published import draw_nothing
@@ -138,6 +139,16 @@ def test_a_change_that_moves_a_bit_is_not_carried_and_its_first_difference_is_na
     assert "stay as they are: " + (difference or "progress.parquet: column ") in said
     assert "suite tiny: 0 cells carried, 2 stay that are not of today" in said
     assert {path: path.read_bytes() for path in (trained / "results/published").rglob("*.parquet")} == before
+
+
+def test_an_edit_while_it_compares_proves_nothing(trained: Path, suite: Suite) -> None:
+    edit(trained, LOOP, lambda text: text + "\nX = 1\n")
+    contents = Contents(trained)
+    [stale] = stale_cells(suite, contents)
+    edit(trained, LOOP, lambda text: text + "\nX = 2\n")
+    with checkout(stale.commit, trained / "results/.carry", trained) as then:
+        proof = prove(stale, then, contents, trained / "results/.carry/runs")
+    assert "settings or code have changed since this run was planned" in proof.difference
 
 
 def test_other_packages_and_unknown_commits_prove_nothing(trained: Path, suite: Suite, tmp_path: Path) -> None:
