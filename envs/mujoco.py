@@ -59,8 +59,9 @@ class MujocoEnvs(SyncVectorEnv):
         """As SyncVectorEnv; with `reset_mask` those alone, where that one would not know what the others show."""
         if options is None or "reset_mask" not in options:
             return super().reset(seed=seed, options=options)
+        seeds = [seed] * self.num_envs if seed is None else seed
         for i in np.flatnonzero(options["reset_mask"]).tolist():
-            self._step.observations[i] = self.envs[i].reset()[0]
+            self._step.observations[i] = self.envs[i].reset(seed=seeds[i])[0]
         return self._step.observations, {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
