@@ -57,7 +57,7 @@ class Contents:
         for cell in cells:
             try:
                 found |= self.identity(cell).parts["code"].keys()
-            except Refused:
+            except Refused:  # it is trained from nothing, and train.py says why
                 continue
             found.update(self._conf_files(_without_seed(cell)))
         return found
