@@ -94,7 +94,7 @@ def start(composed: DictConfig, interrupt: Interrupt, conf: Sequence[str] = ("co
 
 def follow(config: RunConfig, run: Run, interrupt: Interrupt) -> int:
     """Train an open run, record how it ended and say so; returns the exit code."""
-    label = f"{config.env.name} {config.algorithm.name} seed {config.seed}"
+    label = f"{config.env.name} {config.algorithm.label or config.algorithm.name} seed {config.seed}"
     try:
         with interrupt.armed(), Watch(interrupt, label, config.algorithm.batch_size, config.updates) as watch:
             train(config, run, watch, resumable(config))

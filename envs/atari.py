@@ -19,7 +19,7 @@ from ale_py.env import AtariEnv
 from gymnasium.wrappers import AtariPreprocessing, StickyAction
 from omegaconf import MISSING
 
-from envs.tasks import LIFE_LOST, EnvConfig
+from envs.tasks import LIFE_LOST, EnvConfig, TaskRefused
 
 # A copy restored from ale-py 0.12.1's state of these went another way; 25 copies each of all others did not.
 NOT_SAVED = ("miniature_golf", "tic_tac_toe_3d")
@@ -60,7 +60,7 @@ class AtariConfig(EnvConfig):
         super().__post_init__()
         if self.game not in games():
             near = difflib.get_close_matches(self.game, games(), n=3) or ["pong"]
-            raise ValueError(f"{self.setting}: no such game; nearest: {', '.join(near)}")
+            raise TaskRefused(f"{self.setting}: no such game; nearest: {', '.join(near)}")
         if not 0 <= self.sticky_actions < 1:
             raise ValueError(f"env.sticky_actions={self.sticky_actions}: must lie in [0, 1)")
         for name, least in {"frame_skip": 1, "noop_max": 0, "screen_size": 1, "stack": 1, "max_frames": 1}.items():
@@ -80,7 +80,7 @@ class AtariConfig(EnvConfig):
     def hides_state(self) -> bool:
         return self.game in NOT_SAVED
 
-    def make_one(self) -> gym.Env[Any, Any]:
+    def make_one(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
         game = _Game(
             self.game,
             obs_type="grayscale",
@@ -88,10 +88,11 @@ class AtariConfig(EnvConfig):
             repeat_action_probability=0.0,
             full_action_space=self.full_action_space,
             max_num_frames_per_episode=self.max_frames,
+            render_mode=render_mode,
             **self.kwargs,
         )
         if self.noop_max and game.get_action_meanings()[0] != "NOOP":
-            raise ValueError(f"{self.setting}: has no action that does nothing; set env.noop_max=0 or another game")
+            raise TaskRefused(f"{self.setting}: has no action that does nothing; set env.noop_max=0 or another game")
         env: gym.Env[Any, Any] = game
         if self.sticky_actions:
             env = StickyAction(env, self.sticky_actions)

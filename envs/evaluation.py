@@ -9,7 +9,7 @@ import numpy as np
 from envs import workers
 from envs.normalisers import ObservationNormaliser
 from envs.rollout import Act, seeded_reset
-from envs.tasks import EnvConfig, check_simulation, random_actions, to_action_space
+from envs.tasks import EnvConfig, check_simulation, random_actions, step
 
 
 @dataclass
@@ -46,7 +46,7 @@ def evaluate(
     zero of normalised scores.
 
     Raises:
-        FloatingPointError: a simulation diverged.
+        FloatingPointError: a simulation diverged, or an observation or reward is not finite or too large.
     """
     if config.episodes == 0:
         return []
@@ -57,7 +57,8 @@ def evaluate(
     for mode in ("deterministic", "stochastic", "random"):
         envs = workers.make_in(processes, task, config.episodes)
         # A fresh sequence of the same key each time: spawning changes what the next spawn of one object gives.
-        observations = seeded_reset(envs, np.random.SeedSequence(env_seeds.entropy, spawn_key=env_seeds.spawn_key))
+        same_seeds = np.random.SeedSequence(env_seeds.entropy, spawn_key=env_seeds.spawn_key)
+        observations = seeded_reset(envs, task, "evaluation", same_seeds)
         returns, lengths = np.zeros(config.episodes), np.zeros(config.episodes, dtype=np.int64)
         playing = np.ones(config.episodes, dtype=bool)
         for _ in range(config.max_steps):
@@ -68,10 +69,11 @@ def evaluate(
             else:
                 noise = np.concatenate([draw_noise(rng, 1) for rng in noise_streams])
                 actions = act(normaliser(observations), noise)
-            observations, rewards, terminated, truncated, _ = envs.step(to_action_space(envs, actions))
-            returns += rewards * playing
+            taken = step(envs, actions, task, "evaluation")
+            observations = taken.observations
+            returns += taken.rewards * playing
             lengths += playing
-            playing &= ~(terminated | truncated)
+            playing &= ~(taken.terminated | taken.truncated)
             if not playing.any():
                 break
         envs.close()

@@ -9,7 +9,7 @@ import numpy as np
 from envs import workers
 from envs.episodes import EpisodeLog
 from envs.normalisers import REWARDS, ObservationNormaliser, RewardNormaliser
-from envs.tasks import LIFE_LOST, EnvConfig, Envs, check_simulation, random_actions, spaces, to_action_space
+from envs.tasks import LIFE_LOST, EnvConfig, Envs, check_simulation, random_actions, reset, spaces, step
 
 Act = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 """(normalised observations or images (N, ...), noise (N, ...) or None: the most likely actions) -> actions (N, ...)."""
@@ -100,7 +100,7 @@ class Collector:
         noise_seeds: np.random.SeedSequence,
         processes: int = 1,
     ) -> None:
-        self.envs = workers.make_in(processes, task, config.num_envs)
+        self.task, self.envs = task, workers.make_in(processes, task, config.num_envs)
         self.spaces = spaces(self.envs)
         self.episodes = EpisodeLog(config.num_envs, skip_first=config.stagger)
         limit = task.time_limit if config.stagger else None
@@ -110,31 +110,35 @@ class Collector:
         )
         self.reward_normaliser = RewardNormaliser(config.num_envs, task.gamma, config.rewards, config.clip)
         self.noise_streams = [np.random.default_rng(s) for s in noise_seeds.spawn(config.num_envs)]
-        self._observations = seeded_reset(self.envs, env_seeds).copy()
+        self._observations = seeded_reset(self.envs, task, "training", env_seeds)
 
     def warm_up(self, steps: int, rng: np.random.Generator) -> None:
-        """Initialise the normalisers by `steps` steps of random actions, then reset every environment."""
+        """Initialise the normalisers by `steps` steps of random actions, then reset every environment.
+
+        Raises:
+            FloatingPointError: as `collect`.
+        """
         length = steps // self.envs.num_envs
         if length == 0:
             return
         observations, rewards, done = [], [], []
         for _ in range(length):
-            step = self.envs.step(to_action_space(self.envs, random_actions(self.envs, rng)))
-            observations.append(step[0].copy())
-            rewards.append(step[1].copy())
-            done.append(step[2] | step[3])
+            taken = step(self.envs, random_actions(self.envs, rng), self.task, "warm-up")
+            observations.append(taken.observations)
+            rewards.append(taken.rewards)
+            done.append(taken.terminated | taken.truncated)
         check_simulation()
         self.observation_normaliser.update(np.concatenate(observations))
         self.reward_normaliser.update(np.stack(rewards), np.stack(done))
         self.reward_normaliser.restart()
         self.episodes.env_steps += steps
-        self._observations = self.envs.reset()[0].copy()
+        self._observations = reset(self.envs, self.task, "training")
 
     def collect(self, act: Act, draw_noise: Callable[[np.random.Generator, int], np.ndarray], length: int) -> Rollout:
         """`length` steps of every environment; the normalisers are frozen meanwhile and updated at the end.
 
         Raises:
-            FloatingPointError: a simulation diverged, or an observation or reward is not finite.
+            FloatingPointError: a simulation diverged, or an observation or reward is not finite or too large.
         """
         noise = np.stack([draw_noise(rng, length) for rng in self.noise_streams], 1)
         raw = np.empty((length, *self._observations.shape), self._observations.dtype)
@@ -144,22 +148,21 @@ class Collector:
         for t in range(length):
             raw[t] = self._observations
             actions.append(act(self.observation_normaliser(raw[t]), noise[t]))
-            step = self.envs.step(to_action_space(self.envs, actions[t]))
-            self._observations, reward, end, cut, info = step[0].copy(), step[1].copy(), step[2], step[3], step[4]
-            seen, due = self._observations, self._cut_first_episodes(end | cut)
+            taken = step(self.envs, actions[t], self.task, "training")
+            seen, end, cut = taken.observations, taken.terminated, taken.truncated
+            self._observations = seen
+            due = self._cut_first_episodes(end | cut)
             cut = cut | due
-            rewards.append(reward)
-            terminated.append(end | _lost_lives(info))
+            rewards.append(taken.rewards)
+            terminated.append(end | _lost_lives(taken.info))
             truncated.append(cut & ~terminated[t])
             ended.append(end | cut)
             for n in np.flatnonzero(truncated[t]):
                 cut_off.append((t, n))
-                cut_off_observations.append(seen[n] if due[n] else info["final_obs"][n])
-            episodes += self.episodes.step(reward, ended[t])
+                cut_off_observations.append(seen[n] if due[n] else taken.info["final_obs"][n])
+            episodes += self.episodes.step(taken.rewards, ended[t])
         check_simulation()
         raw_rewards = np.stack(rewards)
-        if not (_is_finite(raw) and _is_finite(raw_rewards)):
-            raise FloatingPointError("an environment returned an observation or reward that is not finite")
 
         normalise = self.observation_normaliser
         observations, last_observations = normalise(raw), normalise(self._observations)
@@ -187,7 +190,7 @@ class Collector:
             return np.zeros_like(ended)
         due: np.ndarray = self.episodes.uncounted & (self.episodes.lengths + 1 >= self._first_lengths) & ~ended
         if due.any():
-            self._observations = self.envs.reset(options={"reset_mask": due})[0].copy()
+            self._observations = reset(self.envs, self.task, "training", options={"reset_mask": due})
         return due
 
     def cpu_time(self) -> float:
@@ -222,18 +225,11 @@ def _lost_lives(info: dict[str, Any]) -> np.ndarray:
     return np.asarray(now | at_end)
 
 
-def _is_finite(values: np.ndarray) -> bool:
-    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
-
-
 def _staggered(limit: int, num_envs: int) -> np.ndarray:
     """Lengths of the first episodes: (n + 1) / num_envs of the time limit, at least one step."""
     return np.maximum(1, limit * np.arange(1, num_envs + 1) // num_envs)
 
 
-def seeded_reset(envs: Envs, seeds: np.random.SeedSequence) -> np.ndarray:
-    """Reset every environment with a seed of its own; returns what they show, overwritten by the next step."""
-    numbers: Any = [int(s.generate_state(1)[0]) for s in seeds.spawn(envs.num_envs)]  # VectorEnv's type is too narrow
-    observations: np.ndarray
-    observations, _ = envs.reset(seed=numbers)
-    return observations
+def seeded_reset(envs: Envs, task: EnvConfig, phase: str, seeds: np.random.SeedSequence) -> np.ndarray:
+    """Reset every environment with a seed of its own; arguments, result and errors as `envs.tasks.reset`."""
+    return reset(envs, task, phase, seed=[int(s.generate_state(1)[0]) for s in seeds.spawn(envs.num_envs)])

@@ -12,6 +12,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
+from numpy.random import MT19937, PCG64, PCG64DXSM, SFC64, BitGenerator, Philox
 
 from envs.tasks import EnvConfig, make, random_actions, to_action_space
 
@@ -22,6 +23,8 @@ MJ_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 LAGGED = ("xpos", "xipos")
 """Positions of bodies that Ant and Humanoid read at the start of a step. They are those of the last simulation step but
 one stage, no function of the integration state: without them the rewards after a resume differ."""
+BIT_GENERATORS = {kind.__name__: kind for kind in (MT19937, PCG64, PCG64DXSM, SFC64, Philox)}
+"""NumPy's, by the names that their states give."""
 BEFORE, AFTER = 30, 200
 """Steps of random actions before the snapshot that `unresumable` tries, and after it."""
 
@@ -32,7 +35,10 @@ def save(envs: SyncVectorEnv) -> list[list[dict[str, Any]]]:
 
 
 def restore(envs: SyncVectorEnv, state: list[list[dict[str, Any]]]) -> None:
-    """Continue where `save(other)` was taken, `other` being made as `envs` was; both have been reset."""
+    """Continue where `save(other)` was taken, `other` being made as `envs` was; both have been reset.
+
+    ValueError, TypeError or KeyError where the state is none of such environments.
+    """
     for env, layers in zip(envs.envs, state, strict=True):
         for layer, attributes in zip(_layers(env), layers, strict=True):
             for name, value in attributes.items():
@@ -42,8 +48,7 @@ def restore(envs: SyncVectorEnv, state: list[list[dict[str, Any]]]) -> None:
 def reseed(state: Any, seeds: np.random.SeedSequence) -> Any:
     """The same state with every random generator in it, in the order of the tree, started anew from these seeds."""
     if isinstance(state, dict) and GENERATOR in state:
-        bits = getattr(np.random, state[GENERATOR]["bit_generator"])
-        return {GENERATOR: bits(seeds.spawn(1)[0]).state}
+        return {GENERATOR: _bit_generator(state[GENERATOR], seeds.spawn(1)[0]).state}
     if isinstance(state, dict):
         return {key: reseed(child, seeds) for key, child in state.items()}
     if isinstance(state, list | tuple):
@@ -128,20 +133,41 @@ def _refuse(value: Any) -> Any:
 
 
 def _set(layer: Env, name: str, value: Any) -> None:
+    mine = vars(layer).get(name)
+    if name not in vars(layer) and hasattr(type(layer), name):
+        raise ValueError(f"{type(layer).__name__}.{name} is no state of an environment")
     kinds = value.keys() if isinstance(value, dict) else ()
     if GENERATOR in kinds:
-        state = value[GENERATOR]
-        if getattr(layer, name) is None:
-            setattr(layer, name, np.random.Generator(getattr(np.random, state["bit_generator"])()))
-        getattr(layer, name).bit_generator.state = state
+        if mine is None:
+            setattr(layer, name, np.random.Generator(_bit_generator(value[GENERATOR])))
+        getattr(layer, name).bit_generator.state = value[GENERATOR]
     elif MUJOCO in kinds:
-        data = getattr(layer, name)
-        mujoco.mj_setState(data.model, data, value[MUJOCO], MJ_STATE)
+        mujoco.mj_setState(mine.model, mine, value[MUJOCO], MJ_STATE)
         for key in LAGGED:
-            getattr(data, key)[:] = value[key]
+            getattr(mine, key)[:] = value[key]
     elif ALE in kinds:
         from ale_py import ALEState
 
-        getattr(layer, name).restoreState(ALEState(value[ALE].tobytes()))
-    else:
+        mine.restoreState(ALEState(value[ALE].tobytes()))
+    elif value is None or mine is None or _kind(value) == _kind(mine):
         setattr(layer, name, _plain(value))
+    else:
+        raise TypeError(f"{type(layer).__name__}.{name} is {_kind(mine)} here and {_kind(value)} in the state")
+
+
+def _kind(value: Any) -> str:
+    """What may take the place of what: a counter may start as an integer, and a vector as a list."""
+    match value:
+        case bool() | int() | float() | np.generic():
+            return "a number"
+        case np.ndarray() | list() | tuple():
+            return "a sequence"
+    return type(value).__name__
+
+
+def _bit_generator(state: dict[str, Any], seed: np.random.SeedSequence | None = None) -> BitGenerator:
+    """A generator of the kind that a saved state names, which is one of `BIT_GENERATORS` and no other code."""
+    name = state["bit_generator"]
+    if name not in BIT_GENERATORS:
+        raise ValueError(f"{name!r} is no bit generator of NumPy's; there are {', '.join(BIT_GENERATORS)}")
+    return BIT_GENERATORS[name](seed)

@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import mujoco
@@ -16,6 +16,12 @@ Envs = VectorEnv[Any, Any, Any]
 """Copies of one task, stepped together."""
 LIFE_LOST = "life_lost"
 """Key in a step's info: the step ends the episode for learning alone."""
+LARGEST = 1e15
+"""Observations and rewards beyond it count as broken: sums of their squares would leave float32."""
+
+
+class TaskRefused(ValueError):
+    """A task that cannot be trained on; the message names the setting."""
 
 
 @dataclass
@@ -52,7 +58,7 @@ class EnvConfig(ABC):
         return None
 
     @abstractmethod
-    def make_one(self) -> gym.Env[Any, Any]:
+    def make_one(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
         """One environment. Its steps' info is empty but for `LIFE_LOST`, since merging it takes time."""
 
     def make_all(self, num_envs: int) -> SyncVectorEnv:
@@ -112,18 +118,26 @@ def make(config: EnvConfig, num_envs: int) -> SyncVectorEnv:
     """num_envs copies of the task, each reset within the step that ends its episode (`final_obs` keeps the last state).
 
     Raises:
-        ValueError: the task cannot be made, or its spaces are not supported: observations must be a box, actions a
-            finite choice or a box.
+        TaskRefused: the task cannot be made, or its spaces are not supported: observations must be a box, actions a
+            finite choice or a box of floats.
     """
     try:
         envs = config.make_all(num_envs)
-    except (gym.error.Error, TypeError, ImportError, RuntimeError) as error:
-        raise ValueError(f"{config.setting}: cannot be made: {' '.join(str(error).split())}") from error
+    except TaskRefused:
+        raise
+    except Exception as error:  # a constructor may raise whatever it likes
+        text = " ".join(str(error).split())
+        raise TaskRefused(f"{config.setting}: cannot be made: {type(error).__name__}: {text}") from error
     observation, action = envs.single_observation_space, envs.single_action_space
     if not isinstance(observation, gym.spaces.Box):
-        raise ValueError(f"{config.setting}: observations are {observation}; only box observations are supported")
+        raise TaskRefused(f"{config.setting}: observations are {observation}; only box observations are supported")
     if not isinstance(action, gym.spaces.Box | gym.spaces.Discrete):
-        raise ValueError(f"{config.setting}: actions are {action}; only box and discrete actions are supported")
+        raise TaskRefused(f"{config.setting}: actions are {action}; only box and discrete actions are supported")
+    if isinstance(action, gym.spaces.Box) and not np.issubdtype(action.dtype, np.floating):
+        raise TaskRefused(
+            f"{config.setting}: actions are {action}; a policy gives floats, and only boxes of these are supported: "
+            "wrap the task so that it takes floats and rounds them itself"
+        )
     return envs
 
 
@@ -144,6 +158,68 @@ def to_action_space(envs: Envs, actions: np.ndarray) -> np.ndarray:
         return np.asarray(actions + space.start)
     assert isinstance(space, gym.spaces.Box)
     return np.asarray(np.clip(actions.reshape(-1, *space.shape), space.low, space.high))
+
+
+class Transition(NamedTuple):
+    """One step of N environments; copies, which no environment writes to again.
+
+    Attributes:
+        observations: what they show after it, (N, ...); of one whose episode ended, the first of the next.
+        rewards: raw, (N,).
+        terminated: the task ended, (N,).
+        truncated: a limit cut the episode off, (N,).
+        info: `final_obs` of the episodes that ended, and whether a life was lost.
+    """
+
+    observations: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    info: dict[str, Any]
+
+
+def reset(envs: Envs, task: EnvConfig, phase: str, **arguments: Any) -> np.ndarray:
+    """Reset environments of the task; returns a copy of what they show, (N, ...).
+
+    Args:
+        envs: the environments.
+        task: whose they are.
+        phase: of the run, for the message.
+        arguments: of `VectorEnv.reset`.
+
+    Raises:
+        FloatingPointError: as `check_numbers`.
+    """
+    observations: np.ndarray = envs.reset(**arguments)[0].copy()
+    check_numbers(task, phase, observation=observations)
+    return observations
+
+
+def step(envs: Envs, actions: np.ndarray, task: EnvConfig, phase: str) -> Transition:
+    """Let every environment take an action of a policy, (N, ...). Arguments and errors as `reset`."""
+    observations, rewards, terminated, truncated, info = envs.step(to_action_space(envs, actions))
+    taken = Transition(observations.copy(), rewards.copy(), terminated.copy(), truncated.copy(), info)
+    check_numbers(task, phase, observation=taken.observations, reward=taken.rewards)
+    for n in np.flatnonzero(taken.truncated):  # which values are bootstrapped from
+        check_numbers(task, phase, observation=np.asarray(info["final_obs"][n]))
+    return taken
+
+
+def check_numbers(task: EnvConfig, phase: str, **found: np.ndarray) -> None:
+    """See that what a task returned is finite and within `LARGEST`.
+
+    Raises:
+        FloatingPointError: it is not, or the simulation diverged; names the task, the number and the phase.
+    """
+    for what, values in found.items():
+        if values.dtype.kind != "f" or np.abs(values).max(initial=0.0) <= LARGEST:  # no NaN is
+            continue
+        check_simulation()
+        worst = values[~(np.abs(values) <= LARGEST)][0]
+        raise FloatingPointError(
+            f"{task.setting}: the task's {what} is {worst:g} in {phase}; numbers must be finite and at most "
+            f"{LARGEST:g} in size"
+        )
 
 
 def random_actions(envs: Envs, rng: np.random.Generator) -> np.ndarray:

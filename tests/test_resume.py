@@ -23,9 +23,11 @@ import torch
 from algorithms.critics.adam import AdamCritic
 from benchmarks.kill_stress import start
 from envs.rollout import Collector
+from envs.snapshot import GENERATOR
 from envs.tasks import check_simulation
 from pipeline.suites import find_algorithms
 from tests.settings import CONF, PONG, SMALL, run
+from tracking import checkpoint
 from tracking.compare import differences
 from tracking.record import CHECKPOINT, load_run
 
@@ -232,6 +234,34 @@ def test_a_loss_that_is_not_finite_ends_the_run_by_name(tmp_path: Path, monkeypa
     monkeypatch.setattr(AdamCritic, "fit", poisoned)
     assert run(tmp_path, "algorithm=ppo", *CARTPOLE) == 1
     assert failure(tmp_path) == "FloatingPointError: critic_loss is nan in update 1"
+
+
+MISFITS: dict[str, tuple[list[Any], Any, str]] = {
+    "another shape": (["policy", "log_std.values"], torch.zeros(3), "has shape (3,) where (1,) is due"),
+    "another type": (["collector", "episodes", "env_steps"], "many", "is 'many' where a int is due"),
+    "another key": (["critic", "rng"], {"state": 0}, "holds ['state'] where"),
+    "code": (["collector", "envs", 0, -1, "_np_random"], {GENERATOR: {"bit_generator": "test"}}, "PCG64"),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_a_state_that_does_not_fit_gives_way_to_the_one_before(
+    tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A checkpoint may be sound as a file and hold what no run saved; other people's are read too."""
+    place, value, said = MISFITS[case]
+    settings = ("algorithm=npg", "env=gym", "env.id=Pendulum-v1", ALONE, "total_steps=768", "checkpoint.updates=1")
+    assert run(tmp_path / "whole", *settings) == 0
+    assert run(tmp_path / "parts", *settings, "stop_after=576") == 0
+    content = checkpoint.load(tmp_path / "parts" / CHECKPOINT)
+    node = content["state"]["learner"]
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = value
+    checkpoint.save(tmp_path / "parts" / CHECKPOINT, content)
+    assert run(tmp_path / "parts", *settings) == 0
+    assert said in caplog.text
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
 
 
 def test_a_simulation_that_diverges_ends_the_run_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

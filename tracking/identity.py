@@ -12,10 +12,11 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Settings that say where a run goes, how it is watched, stopped or saved, and how many processes step its environments.
+# Settings that say where a run goes, how it is watched, stopped, saved or named, and how many processes step its
+# environments.
 # `device` enters by its type alone. The number of threads stays in: it changes the order of floating-point sums.
 SHAPELESS_SETTINGS = frozenset(
-    {"run_dir", "identity", "tracker", "suite", "checkpoint", "stop_after", "workers", "device"}
+    {"run_dir", "identity", "tracker", "suite", "checkpoint", "stop_after", "workers", "device", "algorithm.label"}
 )
 # Rooms whose code only records or reads what training has computed.
 SHAPELESS_ROOMS = frozenset({"command", "tracking", "pipeline", "analysis"})
@@ -57,7 +58,7 @@ def identify(
     settings = dict(_flat(config))
     return CellIdentity(
         {
-            "config": {key: settings[key] for key in settings if key.split(".")[0] not in SHAPELESS_SETTINGS},
+            "config": {key: settings[key] for key in settings if not {key, key.split(".")[0]} & SHAPELESS_SETTINGS},
             "code": dict(code_of(starts(config), root) if code is None else code),
             "versions": dict(package_versions() if versions is None else versions),
             "device": config["device"].split(":")[0],

@@ -146,6 +146,11 @@ class Run:
         """Seconds of training up to there."""
         return float(self._tables[PROGRESS].last("wall_time") or 0.0)
 
+    @property
+    def cpu_time(self) -> float:
+        """Processor seconds of training up to there."""
+        return float(self._tables[PROGRESS].last("cpu_time") or 0.0)
+
     def log(self, row: Mapping[str, Any]) -> None:
         """Take the row of one update; it needs `env_steps`, and None stands for what was not measured."""
         self._tables[PROGRESS].append(row)

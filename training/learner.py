@@ -1,5 +1,6 @@
 """The parts of one run put together: environments, networks, algorithm, and a random stream for each purpose."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +40,44 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict()`."""
+        """Continue from `state_dict()`.
+
+        Raises:
+            ValueError: the state is none of such a run. What is loaded by then stays: build the learner again.
+        """
+        refuse_misfit(state, self.state_dict())
         self.collector.load_state_dict(state["collector"])
         self.policy.load_state_dict(state["policy"])
         self.critic.load_state_dict(state["critic"])
         self.algorithm.load_state_dict(state["algorithm"])
         self.diagnostics_rng.bit_generator.state = state["diagnostics_rng"]
+
+
+def refuse_misfit(state: Any, fresh: Any, place: str = "state") -> None:
+    """Raise ValueError where a state is not of the types and shapes of one that `state_dict()` has just given.
+
+    What is None or empty there (moments before the first step, episodes) comes to hold something later and is not
+    compared, nor are environments, which `envs.snapshot` knows.
+    """
+    if isinstance(fresh, Tensor | np.ndarray):
+        if type(state) is not type(fresh) or state.dtype != fresh.dtype:
+            raise ValueError(f"{place} is no {type(fresh).__name__} of {fresh.dtype}")
+        if math.prod(fresh.shape) and state.shape != fresh.shape:
+            raise ValueError(f"{place} has shape {tuple(state.shape)} where {tuple(fresh.shape)} is due")
+    elif isinstance(fresh, dict | list) and fresh:
+        kind = dict if isinstance(fresh, dict) else list  # and not an ordered dict, as torch gives
+        keys, due = (_keys(node) if isinstance(node, kind) else [] for node in (state, fresh))
+        if keys != due:
+            raise ValueError(f"{place} holds {keys} where {due} is due")
+        for key in due:
+            if key != "envs":
+                refuse_misfit(state[key], fresh[key], f"{place}[{key!r}]")
+    elif isinstance(fresh, int | float | str) and type(state) is not type(fresh):
+        raise ValueError(f"{place} is {state!r} where a {type(fresh).__name__} is due")
+
+
+def _keys(node: dict[Any, Any] | list[Any]) -> list[Any]:
+    return sorted(node) if isinstance(node, dict) else list(range(len(node)))
 
 
 def seed_sequences(seed: int) -> dict[str, np.random.SeedSequence]:

@@ -14,7 +14,7 @@ from envs.evaluation import evaluate
 from settings import CheckpointConfig, RunConfig
 from tracking.run import Run
 from training.heldout import HeldOut
-from training.learner import build, to_batch
+from training.learner import Learner, build, to_batch
 
 
 def train(config: RunConfig, run: Run, watch: Watch, resumable: bool) -> None:
@@ -26,10 +26,8 @@ def train(config: RunConfig, run: Run, watch: Watch, resumable: bool) -> None:
         watch: holds signals back during an update and shows the progress.
         resumable: whether a state between two updates is worth saving.
     """
-    learner, updates, wall_time, cpu_time = build(config), 0, 0.0, 0.0
-    if run.state is not None:
-        learner.load_state_dict(run.state["learner"])
-        updates, wall_time, cpu_time = (run.state[name] for name in ("updates", "wall_time", "cpu_time"))
+    learner = restored(config, run)
+    updates, wall_time, cpu_time = run.saved_updates, run.wall_time, run.cpu_time
     collector, policy, critic = learner.collector, learner.policy, learner.critic
     batch_size, device = config.algorithm.batch_size, torch.device(config.device)
     diagnostics, rng = config.diagnostics, learner.diagnostics_rng
@@ -44,9 +42,7 @@ def train(config: RunConfig, run: Run, watch: Watch, resumable: bool) -> None:
     def save() -> float:
         """Bring the files up to date; returns how long that took, s."""
         start = time.perf_counter()
-        times = {"wall_time": wall_time, "cpu_time": cpu_time}
-        state = {"learner": learner.state_dict(), "updates": updates} | times
-        run.flush(state if resumable or updates == config.updates else None)
+        run.flush({"learner": learner.state_dict()} if resumable or updates == config.updates else None)
         return time.perf_counter() - start
 
     for i in range(updates, config.updates_before_stop):
@@ -102,6 +98,7 @@ def train(config: RunConfig, run: Run, watch: Watch, resumable: bool) -> None:
             run.log(row | update.metrics | timing)
             run.log_alignment(position | point for point in curve)
             run.log_episodes(rollout.episodes)
+            watch.tell(row)
             save_time = None
             if watch.is_stopping or is_due(config.checkpoint, updates, saved):
                 save_time, saved = save(), time.monotonic()
@@ -119,6 +116,21 @@ def train(config: RunConfig, run: Run, watch: Watch, resumable: bool) -> None:
         config.workers,
     )
     run.finish(collector.episodes.score(), collector.episodes.env_steps, evaluation)
+
+
+def restored(config: RunConfig, run: Run) -> Learner:
+    """The parts of the run as its newest sound checkpoint has them; as they begin where there is none."""
+    learner = build(config)
+    while run.state is not None:
+        try:
+            learner.load_state_dict(run.state["learner"])
+            break
+        except torch.OutOfMemoryError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            run.fall_back(error)
+            learner = build(config)
+    return learner
 
 
 def refuse_taken(algorithm: str, metrics: dict[str, Any], row: dict[str, Any]) -> None:

@@ -50,12 +50,14 @@ class AlgorithmConfig:
 
     Attributes:
         name: the algorithm's file name, here and in `conf/algorithm/`.
+        label: what readers see, as TRPO; null: the name.
         batch_size: environment steps per update, a multiple of the number of environments.
         direction: its own direction, if it is a pair of direction and step rule.
         step_rule: its own step rule, likewise.
     """
 
     name: str = MISSING
+    label: str | None = None
     batch_size: int = MISSING
     direction: str | None = None
     step_rule: str | None = None

@@ -15,6 +15,8 @@ from algorithms.fisher.parameters import in_passes
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "identity": nn.Identity}
 
+INITIALISATIONS = ("orthogonal", "uniform")
+
 
 @dataclass
 class NetworkConfig:
@@ -24,7 +26,9 @@ class NetworkConfig:
         convolutions: of images, [channels, kernel, stride] each; none for vectors.
         hidden: widths of the hidden linear layers.
         activation: one of `ACTIVATIONS`.
-        policy_gain: orthogonal gain of the policy's last layer; small, so that the first policy ignores the state.
+        initialisation: of weights: orthogonal of gain sqrt(2), biases 0; or uniform, weights and biases within
+            1 / sqrt(inputs), which is what PyTorch's layers start with.
+        policy_gain: gain of the policy's last layer; small, so that the first policy ignores the state.
         log_std: initial log standard deviation of Gaussian policies.
         states_per_pass: states that go through a network together where a whole batch has to; bounds the memory that
             takes, and orders its sums. null: all of them.
@@ -33,6 +37,7 @@ class NetworkConfig:
     convolutions: list[list[int]] = field(default_factory=list)
     hidden: list[int] = field(default_factory=lambda: [64, 64])
     activation: str = "tanh"
+    initialisation: str = "orthogonal"
     policy_gain: float = 0.01
     log_std: float = 0.0
     states_per_pass: int | None = None
@@ -47,6 +52,10 @@ class NetworkConfig:
             raise ValueError(f"network.hidden={self.hidden}: every width must be at least 1")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"network.activation={self.activation}: choose one of {', '.join(ACTIVATIONS)}")
+        if self.initialisation not in INITIALISATIONS:
+            raise ValueError(
+                f"network.initialisation={self.initialisation}: choose one of {', '.join(INITIALISATIONS)}"
+            )
         if self.states_per_pass is not None and self.states_per_pass < 1:
             raise ValueError(f"network.states_per_pass={self.states_per_pass}: must be at least 1, or null for all")
 
@@ -90,7 +99,8 @@ def network(
 ) -> nn.Sequential:
     """From observations of that shape to n_outputs numbers: convolutions of images, then linear layers.
 
-    Orthogonal weights of gain sqrt(2), the last layer's `last_gain`; biases 0. With images of 4 x 84 x 84,
+    Orthogonal weights of gain sqrt(2), the last layer's `last_gain`, and biases 0; uniform ones of gain 1, the last
+    layer's `last_gain` likewise. With images of 4 x 84 x 84,
     `convolutions` [32, 8, 4], [64, 4, 2], [64, 3, 1] and `hidden` [512] it is the network of Mnih et al. (2015).
 
     Raises:
@@ -99,10 +109,15 @@ def network(
     activation = ACTIVATIONS[config.activation]
     layers: list[nn.Module] = []
 
-    def add(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
-        nn.init.orthogonal_(layer.weight, gain, generator=generator)
+    def add(layer: nn.Linear | nn.Conv2d, gain: float | None = None) -> None:
         assert layer.bias is not None
-        nn.init.zeros_(layer.bias)
+        if config.initialisation == "orthogonal":
+            nn.init.orthogonal_(layer.weight, math.sqrt(2) if gain is None else gain, generator=generator)
+            nn.init.zeros_(layer.bias)
+        else:
+            bound = (1 if gain is None else gain) / math.sqrt(layer.weight[0].numel())
+            for parameter in (layer.weight, layer.bias):
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
         layers.append(layer)
 
     if (len(shape) == 3) != bool(config.convolutions):
@@ -117,14 +132,14 @@ def network(
             size = tuple((n - kernel) // stride + 1 for n in size)
             if min(size) < 1:
                 raise ValueError(f"network.convolutions={config.convolutions}: images of shape {shape} are too small")
-            add(nn.Conv2d(channels, n_channels, kernel, stride), math.sqrt(2))
+            add(nn.Conv2d(channels, n_channels, kernel, stride))
             layers.append(activation())
             channels = n_channels
         layers.append(nn.Flatten())
         shape = (channels, *size)
     width = math.prod(shape)
     for n_hidden in config.hidden:
-        add(nn.Linear(width, n_hidden), math.sqrt(2))
+        add(nn.Linear(width, n_hidden))
         layers.append(activation())
         width = n_hidden
     add(nn.Linear(width, n_outputs), last_gain)

@@ -42,6 +42,18 @@ def test_the_network_of_atari_is_that_of_mnih_et_al_2015() -> None:
     assert [tuple(layer.weight.shape) for layer in linear] == [(512, 3136), (6, 512)]
 
 
+def test_uniform_weights_are_those_that_layers_of_torch_start_with() -> None:
+    """Within 1 / sqrt(inputs), the last layer times its gain; so are biases. And another name is refused."""
+    net = network((100,), 50, NetworkConfig(hidden=[400], initialisation="uniform"), 0.01, generator())
+    hidden, last = (layer for layer in net if isinstance(layer, nn.Linear))
+    for layer, bound in ((hidden, 1 / 10), (last, 0.01 / 20)):
+        for parameter in (layer.weight, layer.bias):
+            assert 0.9 * bound < parameter.abs().max() <= bound
+            assert parameter.detach().std().item() == pytest.approx(bound / 3**0.5, rel=0.2)
+    with pytest.raises(ValueError, match=r"^network\.initialisation=xavier: choose one of orthogonal, uniform$"):
+        NetworkConfig(initialisation="xavier")
+
+
 def test_weights_start_orthogonal_with_their_gains_and_biases_at_0() -> None:
     net = network(IMAGE, 6, NATURE, 0.01, generator())
     layers = [layer for layer in net if isinstance(layer, nn.Conv2d | nn.Linear)]

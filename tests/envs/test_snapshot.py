@@ -113,3 +113,27 @@ def test_a_state_with_new_seeds_differs_in_its_generators_alone() -> None:
         np.testing.assert_array_equal(*steps)  # no step draws; the next reset does
         starts = [e.reset()[0].copy() for e in (envs, fresh)]
         assert np.array_equal(*starts) == (saved is state)
+
+
+HOSTILE: dict[str, tuple[str, Any, str]] = {
+    "a function of numpy.random": ("lazy", {snapshot.GENERATOR: {"bit_generator": "test"}}, "no bit generator"),
+    "a method": ("step", 5, "step is no state"),
+    "a number for an array": ("state", 5, "state is a sequence here and a number"),
+    "text for a generator": ("_np_random", "PCG64", "_np_random is Generator here and str"),
+    "another simulator": ("state", {snapshot.MUJOCO: np.zeros(3)}, "."),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_state_runs_no_code_and_takes_the_place_of_its_like_alone(case: str) -> None:
+    name, value, said = HOSTILE[case]
+    envs = make(task("env=gym", "env.id=CartPole-v1"), 1)
+    envs.reset(seed=[0])
+    vars(envs.envs[0].unwrapped)["lazy"] = None  # a generator that is still to be made
+    state = snapshot.save(envs)
+    state[0][-1][name] = value
+    with pytest.raises((ValueError, TypeError, AttributeError), match=said):
+        snapshot.restore(envs, state)
+    if snapshot.GENERATOR in (value if isinstance(value, dict) else ()):
+        with pytest.raises(ValueError, match=said):
+            snapshot.reseed(state, np.random.SeedSequence(0))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from envs import gym as gym_tasks
 from envs.gym import GymConfig
 from envs.mujoco import MujocoConfig
 from envs.tasks import make, random_actions, spaces, to_action_space
@@ -87,12 +88,34 @@ def test_unknown_and_unsupported_tasks_are_refused_in_one_line() -> None:
     assert "\n" not in str(unknown.value)
     with pytest.raises(ValueError, match="module no_such_module cannot be imported"):
         task("no_such_module:Task-v0")
+    with pytest.raises(ValueError, match=r"^env\.id=ALE/SpaceInvaders-v5: .*env=atari env\.game=space_invaders$"):
+        task("ALE/SpaceInvaders-v5")
     with pytest.raises(ValueError, match="only box observations are supported"):
         make(task("Blackjack-v1"), 1)
     with pytest.raises(ValueError, match=r"cannot be made.*no_such_argument"):
         make(task("CartPole-v1", no_such_argument=1), 1)
     with pytest.raises(ValueError, match=r"env\.gamma=1\.5"):
         GymConfig("task", 1.5, id="CartPole-v1")
+
+
+def test_no_module_is_imported_from_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Runs come from other people: `results.x:Task` and a path into a run directory name nothing that is executed."""
+    monkeypatch.setattr(gym_tasks, "RESULTS", tmp_path / "results")
+    run_dir = tmp_path / "results" / "run"
+    run_dir.mkdir(parents=True)
+    (run_dir / "planted.py").write_text("raise SystemExit('executed')")
+    for place in (tmp_path, run_dir):
+        monkeypatch.syspath_prepend(place)
+    for module in ("planted", "results.run.planted"):
+        with pytest.raises(ValueError, match=rf"^env\.id={module}:Task-v0: module {module} lies in results/"):
+            task(f"{module}:Task-v0")
+
+
+def test_a_module_that_raises_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "raises.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"^env\.id=raises:Task-v0: .*\(ZeroDivisionError: division by zero\)$"):
+        task("raises:Task-v0")
 
 
 def test_the_kind_of_a_task_names_the_file_of_its_settings() -> None:
