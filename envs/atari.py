@@ -19,7 +19,7 @@ from ale_py.env import AtariEnv
 from gymnasium.wrappers import AtariPreprocessing, StickyAction
 from omegaconf import MISSING
 
-from envs.tasks import LIFE_LOST, EnvConfig, TaskRefused
+from envs.tasks import LIFE_LOST, EnvConfig, RenderMode, TaskRefused
 
 # A copy restored from ale-py 0.12.1's state of these went another way; 25 copies each of all others did not.
 NOT_SAVED = ("miniature_golf", "tic_tac_toe_3d")
@@ -80,7 +80,7 @@ class AtariConfig(EnvConfig):
     def hides_state(self) -> bool:
         return self.game in NOT_SAVED
 
-    def make_one(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    def make_one(self, render_mode: RenderMode | None = None) -> gym.Env[Any, Any]:
         game = _Game(
             self.game,
             obs_type="grayscale",

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from omegaconf import MISSING
 
-from envs.tasks import EnvConfig, TaskRefused
+from envs.tasks import EnvConfig, RenderMode, TaskRefused
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 """Nothing is imported from there: runs and published cells come from other people."""
@@ -51,7 +51,7 @@ class GymConfig(EnvConfig):
         limit = self.kwargs.get("max_episode_steps", gym.registry[self.id.rpartition(":")[2]].max_episode_steps)
         return limit if limit is not None and limit > 0 else None
 
-    def make_one(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    def make_one(self, render_mode: RenderMode | None = None) -> gym.Env[Any, Any]:
         rendered = {} if render_mode is None else {"render_mode": render_mode}  # which not every task knows
         env = gym.make(self.id, disable_env_checker=True, **self.kwargs | rendered)
         if isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) != 1:

@@ -133,7 +133,7 @@ def _refuse(value: Any) -> Any:
 
 
 def _set(layer: Env, name: str, value: Any) -> None:
-    mine = vars(layer).get(name)
+    mine: Any = vars(layer).get(name)
     if name not in vars(layer) and hasattr(type(layer), name):
         raise ValueError(f"{type(layer).__name__}.{name} is no state of an environment")
     kinds = value.keys() if isinstance(value, dict) else ()

@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import mujoco
@@ -14,6 +14,7 @@ from omegaconf import MISSING
 
 Envs = VectorEnv[Any, Any, Any]
 """Copies of one task, stepped together."""
+RenderMode = Literal["human", "rgb_array"]
 LIFE_LOST = "life_lost"
 """Key in a step's info: the step ends the episode for learning alone."""
 LARGEST = 1e15
@@ -58,7 +59,7 @@ class EnvConfig(ABC):
         return None
 
     @abstractmethod
-    def make_one(self, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    def make_one(self, render_mode: RenderMode | None = None) -> gym.Env[Any, Any]:
         """One environment. Its steps' info is empty but for `LIFE_LOST`, since merging it takes time."""
 
     def make_all(self, num_envs: int) -> SyncVectorEnv:

@@ -79,10 +79,14 @@ def test_an_array_that_a_task_writes_to_again_is_copied() -> None:
     for name in ("observations", "last_observations", "cut_off_observations", "rewards"):
         np.testing.assert_array_equal(getattr(own, name), getattr(shared, name))
     warmed = RolloutConfig(num_envs=2, warmup_steps=64)
-    means = [collector(warmed, shared=shared) for shared in (False, True)]
-    for c in means:
-        c.warm_up(64, np.random.default_rng(0))
-    np.testing.assert_array_equal(*(c.observation_normaliser.moments.mean for c in means))
+    own_mean, shared_mean = (warmed_mean(warmed, shared) for shared in (False, True))
+    np.testing.assert_array_equal(own_mean, shared_mean)
+
+
+def warmed_mean(config: RolloutConfig, shared: bool) -> np.ndarray:
+    warmed = collector(config, shared=shared)
+    warmed.warm_up(64, np.random.default_rng(0))
+    return warmed.observation_normaliser.moments.mean
 
 
 BROKEN = {
