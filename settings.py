@@ -78,8 +78,6 @@ class RunConfig:
                 f"algorithm.batch_size={batch_size}: must be a multiple of rollout.num_envs={num_envs}, "
                 f"for example {max(1, round(batch_size / num_envs)) * num_envs}"
             )
-        if self.rollout.stagger and self.env.time_limit is None:
-            raise ValueError(f"rollout.stagger=true: {self.env.name} has no time limit to cut first episodes by")
         if self.total_steps < batch_size:
             raise ValueError(
                 f"total_steps={self.total_steps}: must be at least algorithm.batch_size={batch_size}, one update"

@@ -9,7 +9,10 @@ import numpy as np
 from envs import workers
 from envs.normalisers import ObservationNormaliser
 from envs.rollout import Act, seeded_reset
-from envs.tasks import EnvConfig, check_simulation, random_actions, step
+from envs.tasks import EnvConfig, Envs, check_simulation, random_actions, step
+
+Actor = Callable[[Envs, np.ndarray], np.ndarray]
+"""(the environments, what they show, (N, ...)) -> actions, (N, ...)."""
 
 
 @dataclass
@@ -53,33 +56,43 @@ def evaluate(
     env_seeds, noise_seeds, random_seeds = seeds.spawn(3)
     noise_streams = [np.random.default_rng(s) for s in noise_seeds.spawn(config.episodes)]
     random_stream = np.random.default_rng(random_seeds)
+
+    def deterministic(_: Envs, observations: np.ndarray) -> np.ndarray:
+        return act(normaliser(observations), None)
+
+    def stochastic(_: Envs, observations: np.ndarray) -> np.ndarray:
+        return act(normaliser(observations), np.concatenate([draw_noise(rng, 1) for rng in noise_streams]))
+
+    def random(envs: Envs, _: np.ndarray) -> np.ndarray:
+        return random_actions(envs, random_stream)
+
     rows = []
-    for mode in ("deterministic", "stochastic", "random"):
-        envs = workers.make_in(processes, task, config.episodes)
+    for mode in (deterministic, stochastic, random):
         # A fresh sequence of the same key each time: spawning changes what the next spawn of one object gives.
         same_seeds = np.random.SeedSequence(env_seeds.entropy, spawn_key=env_seeds.spawn_key)
-        observations = seeded_reset(envs, task, "evaluation", same_seeds)
-        returns, lengths = np.zeros(config.episodes), np.zeros(config.episodes, dtype=np.int64)
-        playing = np.ones(config.episodes, dtype=bool)
-        for _ in range(config.max_steps):
-            if mode == "random":
-                actions = random_actions(envs, random_stream)
-            elif mode == "deterministic":
-                actions = act(normaliser(observations), None)
-            else:
-                noise = np.concatenate([draw_noise(rng, 1) for rng in noise_streams])
-                actions = act(normaliser(observations), noise)
-            taken = step(envs, actions, task, "evaluation")
-            observations = taken.observations
-            returns += taken.rewards * playing
-            lengths += playing
-            playing &= ~(taken.terminated | taken.truncated)
-            if not playing.any():
-                break
-        envs.close()
-        check_simulation()
         rows += [
-            {"mode": mode, "episode_return": float(r), "episode_length": int(n)}
-            for r, n in zip(returns, lengths, strict=True)
+            {"mode": mode.__name__, "episode_return": float(r), "episode_length": int(n)}
+            for r, n in zip(*play(task, config, mode, same_seeds, processes), strict=True)
         ]
     return rows
+
+
+def play(
+    task: EnvConfig, config: EvaluationConfig, actor: Actor, seeds: np.random.SeedSequence, processes: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns and lengths of whole episodes, the first in each of as many environments. Errors as `evaluate`."""
+    envs = workers.make_in(processes, task, config.episodes)
+    observations = seeded_reset(envs, task, "evaluation", seeds)
+    returns, lengths = np.zeros(config.episodes), np.zeros(config.episodes, dtype=np.int64)
+    playing = np.ones(config.episodes, dtype=bool)
+    for _ in range(config.max_steps):
+        taken = step(envs, actor(envs, observations), task, "evaluation")
+        observations = taken.observations
+        returns += taken.rewards * playing
+        lengths += playing
+        playing &= ~(taken.terminated | taken.truncated)
+        if not playing.any():
+            break
+    envs.close()
+    check_simulation()
+    return returns, lengths

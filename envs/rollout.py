@@ -27,8 +27,8 @@ class RolloutConfig:
         rewards: what agents learn from; normalised: divided by the running standard deviation of the discounted return;
             sign: of each, -1, 0 or 1; raw.
         clip: largest absolute value of a normalised observation or reward.
-        stagger: cut the first episode of environment n off after (n + 1) / num_envs of the task's time limit, so that
-            the environments do not reach it together; first episodes then do not count. Training only.
+        stagger: where the task has a time limit, cut the first episode of environment n off after (n + 1) / num_envs of
+            it, so that the environments do not reach it together; first episodes then do not count. Training only.
     """
 
     num_envs: int = 16
@@ -102,8 +102,8 @@ class Collector:
     ) -> None:
         self.task, self.envs = task, workers.make_in(processes, task, config.num_envs)
         self.spaces = spaces(self.envs)
-        self.episodes = EpisodeLog(config.num_envs, skip_first=config.stagger)
         limit = task.time_limit if config.stagger else None
+        self.episodes = EpisodeLog(config.num_envs, skip_first=limit is not None)
         self._first_lengths = None if limit is None else _staggered(limit, config.num_envs)
         self.observation_normaliser = ObservationNormaliser(
             self.spaces.observation_shape, config.normalise_observations, config.clip

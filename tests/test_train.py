@@ -367,7 +367,6 @@ REFUSED = {
     "algorithm=npg env=hopper network.states_per_pass=0": "network.states_per_pass=0: must be at least 1, or null",
     "algorithm=npg env=hopper diagnostics.geometry_states=0": "diagnostics.geometry_states=0: must be at least 1, or",
     "algorithm=npg env=hopper diagnostics.heldout_states=0": "diagnostics.heldout_states=0: must be at least 1, or",
-    "algorithm=ppo env=atari env.game=pong rollout.stagger=true": "rollout.stagger=true: atari_pong has no time limit",
     "algorithm=acktr env=hopper algorithm.states=0": "algorithm.states=0: must be at least 1, or null for all",
     "algorithm=acktr env=hopper critic.states=0": "critic.states=0: must be at least 1, or null for all",
     "algorithm=ppo env=atari": "env.game: must be given",

@@ -146,6 +146,12 @@ def test_a_first_episode_that_ends_by_itself_does_not_count_and_nothing_is_cut_a
     assert [row["env_index"] for row in rollout.episodes] == [0, 1, 2, 3, 0, 1, 2, 3]  # at steps 4, 5, 7 and 8
 
 
+def test_without_a_time_limit_nothing_is_cut_and_first_episodes_count() -> None:
+    rollout = collector("Ended-v0", STAGGERED).collect(act, draw, 6)
+    assert not rollout.truncated.any()
+    assert [row["env_steps"] for row in rollout.episodes] == [20] * 4
+
+
 @pytest.mark.parametrize("processes", [1, 3])
 def test_staggered_starts_go_on_from_a_state_and_are_the_same_in_processes(processes: int) -> None:
     task = GymConfig("hopper", 0.99, id="Hopper-v5", kwargs={"max_episode_steps": 8})
