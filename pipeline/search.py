@@ -10,7 +10,14 @@
             - [step_rule=normalised, algorithm.delta=0.02]
             - [step_rule=lr, algorithm.learning_rate=0.1]
 
-    search:                     # of another suite, those that are tried for longer
+    search:                     # or all of a space, which need not be of one algorithm's own
+      configurations: all
+      spaces:
+        gradient_kl:
+          pair: [[algorithm=npg, direction=gradient, step_rule=kl]]
+          algorithm.delta: [0.01, 0.02]
+
+    search:                     # or of another suite, those that are tried for longer
       of: tuning
       configurations: {npg: [0, 7, 9, 12]}
 
@@ -19,7 +26,9 @@ and a setting that is added moves no other.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 Overrides = list[str]
@@ -44,18 +53,35 @@ def configurations(search: Any, load: Callable[[str], Any]) -> dict[str, Overrid
     if "of" in search:
         _require(search, {"of", "configurations"})
         return _chosen(search["of"], search["configurations"], load)
-    _require(search, {"configurations", "draws", "spaces"})
-    number, seed, spaces = search["configurations"], search["draws"], search["spaces"]
-    for key, value, least in (("configurations", number, 1), ("draws", seed, 0)):
-        if type(value) is not int or value < least:
-            raise SearchError(f"search: {key}: {value!r} is no integer of at least {least}")
+    spaces = search.get("spaces")
     if not isinstance(spaces, dict) or not spaces:
         raise SearchError("search: spaces: must be a mapping from algorithms to their settings")
+    if search.get("configurations") == "all":
+        _require(search, {"configurations", "spaces"})
+        points = {str(name): _product(_space(str(name), space)) for name, space in spaces.items()}
+    else:
+        _require(search, {"configurations", "draws", "spaces"})
+        number, seed = search["configurations"], search["draws"]
+        for key, value, least in (("configurations", number, 1), ("draws", seed, 0)):
+            if type(value) is not int or value < least:
+                raise SearchError(f"search: {key}: {value!r} is no integer of at least {least}")
+        points = {
+            str(name): _drawn(str(name), _space(str(name), space), number, seed) for name, space in spaces.items()
+        }
     return {
-        f"{algorithm}-{i}": [f"algorithm={algorithm}", *overrides]
-        for algorithm, space in spaces.items()
-        for i, overrides in enumerate(_drawn(str(algorithm), _space(str(algorithm), space), number, seed))
+        f"{name}-{i}": overrides if _names_algorithm(overrides) else [f"algorithm={name}", *overrides]
+        for name, found in points.items()
+        for i, overrides in enumerate(found)
     }
+
+
+def _names_algorithm(overrides: Overrides) -> bool:
+    return any(override.startswith("algorithm=") for override in overrides)
+
+
+def _product(space: Mapping[str, Sequence[Overrides]]) -> list[Overrides]:
+    """Every combination, the last setting varying fastest."""
+    return [[override for part in point for override in part] for point in product(*space.values())]
 
 
 def _chosen(suite: Any, chosen: Any, load: Callable[[str], Any]) -> dict[str, Overrides]:
@@ -86,9 +112,7 @@ def _space(algorithm: str, space: Any) -> dict[str, list[Overrides]]:
 
 def _drawn(algorithm: str, space: Mapping[str, Sequence[Overrides]], number: int, seed: int) -> list[Overrides]:
     """The defaults, then draws that differ from one another."""
-    size = 1
-    for values in space.values():
-        size *= len(values)
+    size = math.prod(map(len, space.values()))
     if size < number - 1:
         raise SearchError(f"search: spaces: {algorithm}: has {size} configurations, too few for {number - 1} draws")
     drawn: list[Overrides] = [[]]
@@ -107,7 +131,8 @@ def _pick(values: Sequence[Overrides], key: str) -> Overrides:
 
 
 def _text(value: Any) -> str:
-    return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    """As an override has it; YAML's own words for null and bools."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _require(search: Mapping[str, Any], keys: set[str]) -> None:
