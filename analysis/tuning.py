@@ -14,10 +14,11 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.groups import Results
 from analysis.mujoco_scores import scales
-from analysis.style import KNOWN, WIDTH, algorithm_name, figure_style, line_styles, ordered
+from analysis.style import KNOWN, WIDTH, Style, algorithm_name, figure_style, line_styles, ordered
 
 DEFAULTS = 0
 """Number of the configuration that an algorithm's own file has."""
+RING: Style = {"marker": "o", "markersize": 6, "markerfacecolor": "none", "linestyle": "none"}
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,10 @@ def figure(results: Results, source: str) -> Figure:
         panel = drawn.add_subplot()
         for algorithm in algorithms:
             mine = [trial for trial in found if trial.algorithm == algorithm]
-            ranks, scores = [trial.rank for trial in mine], [trial.score for trial in mine]
-            panel.plot(ranks, scores, **styles[algorithm], marker=".", markersize=3, label=algorithm_name(algorithm))
-            for trial in mine:
-                if trial.number == DEFAULTS:
-                    ring = {"marker": "o", "markersize": 6, "markerfacecolor": "none", "linestyle": "none"}
-                    panel.plot([trial.rank], [trial.score], color=styles[algorithm]["color"], **ring)
+            points = np.array([(trial.rank, trial.score) for trial in mine], dtype=np.float64)
+            panel.plot(*points.T, **styles[algorithm], marker=".", markersize=3, label=algorithm_name(algorithm))
+            defaults = points[[trial.number == DEFAULTS for trial in mine]]
+            panel.plot(*defaults.T, color=styles[algorithm]["color"], **RING)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_xlabel("rank of the configuration")
         panel.set_ylabel("normalised score, mean over tasks")
