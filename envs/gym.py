@@ -77,10 +77,10 @@ class GymConfig(EnvConfig):
 
 def _find_wrapper(entry: Any) -> tuple[str, type[gym.Wrapper[Any, Any, Any, Any]], dict[str, Any]]:
     """Name, class and arguments of an entry of `wrappers`. TaskRefused where there are none such."""
-    name = entry.get("class") if isinstance(entry, dict) else entry
-    arguments = {key: value for key, value in entry.items() if key != "class"} if isinstance(entry, dict) else {}
-    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
-    module, _, kind = name.rpartition(":") if isinstance(name, str) else ("", "", "")
+    given = entry if isinstance(entry, dict) else {"class": entry}
+    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    name = str(arguments.pop("class", ""))
+    module, _, kind = name.rpartition(":")
     if not (module and kind):
         raise TaskRefused(
             f"env.wrappers={entry}: names no wrapper; give module:Class or {{class: module:Class, argument: value}}"

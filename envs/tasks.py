@@ -167,13 +167,13 @@ def _sizes(space: gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) -> np.ndarr
 def to_action_space(envs: Envs, actions: np.ndarray) -> np.ndarray:
     """What the environments execute: finite choices shifted to the space's start, vectors clipped to the box."""
     space = envs.single_action_space
+    if isinstance(space, gym.spaces.Box):
+        return np.asarray(np.clip(actions.reshape(-1, *space.shape), space.low, space.high))
     if isinstance(space, gym.spaces.Discrete):
         return np.asarray(actions + space.start)
-    if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
-        start = space.start if isinstance(space, gym.spaces.MultiDiscrete) else 0
-        return np.asarray(actions.reshape(-1, *space.shape) + start, space.dtype)
-    assert isinstance(space, gym.spaces.Box)
-    return np.asarray(np.clip(actions.reshape(-1, *space.shape), space.low, space.high))
+    assert isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary)
+    start = space.start if isinstance(space, gym.spaces.MultiDiscrete) else 0
+    return np.asarray(actions.reshape(-1, *space.shape) + start, space.dtype)
 
 
 class Transition(NamedTuple):

@@ -229,7 +229,8 @@ class MultiCategorical:
             start += c.width
 
     def _split(self, vectors: Tensor) -> tuple[Tensor, ...]:
-        return vectors.split(self.sizes, -1)
+        parts: tuple[Tensor, ...] = vectors.split(self.sizes, -1)
+        return parts
 
     def _choices(self, z: Tensor, *more: tuple[Tensor, ...]) -> Iterator[tuple[Any, ...]]:
         """Every choice with its logits and its part of what else is given."""

@@ -87,7 +87,7 @@ class Buttons(gym.Env[np.ndarray, np.ndarray]):
         return np.zeros(1, np.float32), float(np.sum(action)), False, False, {}
 
 
-gym.register("Buttons-v0", Buttons)
+gym.register("Buttons-v0", f"{__name__}:Buttons")
 SEVERAL = {
     "MultiDiscrete": gym.spaces.MultiDiscrete(np.array([[3, 2], [1, 4]]), start=np.array([[-1, 0], [5, 2]])),
     "MultiBinary": gym.spaces.MultiBinary((2, 2)),

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from algorithms.fisher.distributions import Distribution
-from algorithms.fisher.distributions import MultiCategorical
+from algorithms.fisher.distributions import Distribution, MultiCategorical
 from algorithms.fisher.metrics.exact import ExactFisher
 from algorithms.fisher.parameters import as_function
 from algorithms.parts.surrogate import Surrogate
