@@ -23,6 +23,8 @@ from envs.tasks import LIFE_LOST, EnvConfig, RenderMode, TaskRefused
 
 # A copy restored from ale-py 0.12.1's state of these went another way; 25 copies each of all others did not.
 NOT_SAVED = ("miniature_golf", "tic_tac_toe_3d")
+# Nor these, restored where a reset has taken no action yet: a flag of theirs is not in the state (ALE's issue 412).
+NOT_SAVED_BEFORE_ACTIONS = ("qbert", "tetris")
 
 ALEInterface.setLoggerMode(LoggerMode.Error)  # no banner
 cv2.setNumThreads(1)  # a run keeps to its threads, and frames are too small to share
@@ -78,7 +80,7 @@ class AtariConfig(EnvConfig):
 
     @property
     def hides_state(self) -> bool:
-        return self.game in NOT_SAVED
+        return self.game in NOT_SAVED or (self.noop_max == 0 and self.game in NOT_SAVED_BEFORE_ACTIONS)
 
     def make_one(self, render_mode: RenderMode | None = None) -> gym.Env[Any, Any]:
         game = _Game(

@@ -24,10 +24,10 @@ Sources = list[tuple[list[np.ndarray], np.ndarray]]
 
 @dataclass
 class MujocoConfig(GymConfig):
-    """One of `TASKS`. With arguments for `gymnasium.make`, or another id, Gymnasium steps it, as under `env=gym`."""
+    """One of `TASKS`. With arguments, wrappers, or another id, Gymnasium steps it, as under `env=gym`."""
 
     def make_all(self, num_envs: int) -> SyncVectorEnv:
-        if self.kwargs or self.id not in TASKS:
+        if self.kwargs or self.wrappers or self.id not in TASKS:
             return super().make_all(num_envs)
         return MujocoEnvs([self.make_one] * num_envs, TASKS[self.id])
 

@@ -1,10 +1,11 @@
 """Exact snapshots of environments: what shapes everything they do next, as plain data that no code is run to load.
 
-A snapshot holds every attribute, of the task and of the wrappers around it, that is plain data, a random generator,
-MuJoCo's state or ALE's. What a task keeps in another form (a Box2D world, another C++ simulator) is not in it;
-`unresumable` finds that out by trying, before a run relies on it.
+A snapshot holds every attribute, of the task and of the wrappers around it, that is plain data, a deque, a random
+generator, Gymnasium's running moments, MuJoCo's state or ALE's. What a task keeps in another form (a Box2D world,
+another C++ simulator) is not in it; `unresumable` finds that out by trying, before a run relies on it.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +13,14 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers.utils import RunningMeanStd
 from numpy.random import MT19937, PCG64, PCG64DXSM, SFC64, BitGenerator, Philox
 
 from envs.tasks import EnvConfig, make, random_actions, to_action_space
 
 Env = gym.Env[Any, Any]
 
-GENERATOR, MUJOCO, ALE = "<generator>", "<mujoco>", "<ale>"
+GENERATOR, DEQUE, MOMENTS, MUJOCO, ALE = "<generator>", "<deque>", "<moments>", "<mujoco>", "<ale>"
 MJ_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 LAGGED = ("xpos", "xipos")
 """Positions of bodies that Ant and Humanoid read at the start of a step. They are those of the last simulation step but
@@ -69,7 +71,11 @@ def unresumable(task: EnvConfig) -> str | None:
         twin.reset(seed=[2])
         for _ in _random_steps(original, BEFORE):
             pass
-        restore(twin, save(original))
+        try:
+            restore(twin, save(original))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            text = " ".join(str(error).split())
+            return f"{task.name} keeps state that a copy does not take ({text})"
         for n, (a, b) in enumerate(zip(*(_random_steps(envs, AFTER) for envs in (original, twin)), strict=True)):
             if not all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=True)):
                 return f"{task.name} keeps state that its attributes do not show: a copy went another way at step {n}"
@@ -117,6 +123,10 @@ def _plain(value: Any) -> Any:
             return type(value)(map(_plain, value)) if type(value) in (list, tuple) else _refuse(value)
         case dict() if all(type(key) in (str, int) for key in value):
             return {key: _plain(child) for key, child in value.items()}
+        case deque():
+            return {DEQUE: [_plain(child) for child in value], "maxlen": value.maxlen}
+        case RunningMeanStd():
+            return {MOMENTS: _plain(vars(value))}
         case np.random.Generator():
             return {GENERATOR: value.bit_generator.state}
         case mujoco.MjData():
@@ -137,10 +147,10 @@ def _set(layer: Env, name: str, value: Any) -> None:
     if name not in vars(layer) and hasattr(type(layer), name):
         raise ValueError(f"{type(layer).__name__}.{name} is no state of an environment")
     kinds = value.keys() if isinstance(value, dict) else ()
-    if GENERATOR in kinds:
-        if mine is None:
-            setattr(layer, name, np.random.Generator(_bit_generator(value[GENERATOR])))
-        getattr(layer, name).bit_generator.state = value[GENERATOR]
+    if GENERATOR in kinds and mine is not None:  # which may have other names here, too
+        mine.bit_generator.state = value[GENERATOR]
+    elif MOMENTS in kinds and isinstance(mine, RunningMeanStd):
+        mine.mean, mine.var, mine.count = (_plain(value[MOMENTS][key]) for key in ("mean", "var", "count"))
     elif MUJOCO in kinds:
         mujoco.mj_setState(mine.model, mine, value[MUJOCO], MJ_STATE)
         for key in LAGGED:
@@ -150,18 +160,33 @@ def _set(layer: Env, name: str, value: Any) -> None:
 
         mine.restoreState(ALEState(value[ALE].tobytes()))
     elif value is None or mine is None or _kind(value) == _kind(mine):
-        setattr(layer, name, _plain(value))
+        setattr(layer, name, _rebuilt(value))
     else:
         raise TypeError(f"{type(layer).__name__}.{name} is {_kind(mine)} here and {_kind(value)} in the state")
+
+
+def _rebuilt(value: Any) -> Any:
+    """What a value of a snapshot stands for, as a copy."""
+    if isinstance(value, dict) and GENERATOR in value:
+        generator = np.random.Generator(_bit_generator(value[GENERATOR]))
+        generator.bit_generator.state = value[GENERATOR]
+        return generator
+    if isinstance(value, dict) and DEQUE in value:
+        return deque(map(_rebuilt, value[DEQUE]), value["maxlen"])
+    if isinstance(value, dict):
+        return {key: _rebuilt(child) for key, child in value.items()}
+    return type(value)(map(_rebuilt, value)) if isinstance(value, list | tuple) else _plain(value)
 
 
 def _kind(value: Any) -> str:
     """What may take the place of what: a counter may start as an integer, and a vector as a list."""
     match value:
-        case bool() | int() | float() | np.generic():
+        case bool() | int() | float() | np.generic() | np.ndarray(shape=()):
             return "a number"
         case np.ndarray() | list() | tuple():
             return "a sequence"
+        case dict() if DEQUE in value:
+            return deque.__name__
     return type(value).__name__
 
 

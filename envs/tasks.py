@@ -73,12 +73,13 @@ class Spaces:
 
     Attributes:
         observation_shape: (n,), or (channels, height, width) of images, which are uint8.
-        n_actions: length of the action vector, or number of actions if discrete.
-        discrete: whether actions are a finite choice.
+        n_actions: length of the action vector, or number of actions if discrete; of several choices at once that of
+            each.
+        discrete: whether actions are finite choices.
     """
 
     observation_shape: tuple[int, ...]
-    n_actions: int
+    n_actions: int | tuple[int, ...]
     discrete: bool
 
 
@@ -119,8 +120,8 @@ def make(config: EnvConfig, num_envs: int) -> SyncVectorEnv:
     """num_envs copies of the task, each reset within the step that ends its episode (`final_obs` keeps the last state).
 
     Raises:
-        TaskRefused: the task cannot be made, or its spaces are not supported: observations must be a box, actions a
-            finite choice or a box of floats.
+        TaskRefused: the task cannot be made, or its spaces are not supported: observations must be a box, actions
+            finite choices or a box of floats.
     """
     try:
         envs = config.make_all(num_envs)
@@ -132,8 +133,10 @@ def make(config: EnvConfig, num_envs: int) -> SyncVectorEnv:
     observation, action = envs.single_observation_space, envs.single_action_space
     if not isinstance(observation, gym.spaces.Box):
         raise TaskRefused(f"{config.setting}: observations are {observation}; only box observations are supported")
-    if not isinstance(action, gym.spaces.Box | gym.spaces.Discrete):
-        raise TaskRefused(f"{config.setting}: actions are {action}; only box and discrete actions are supported")
+    if not isinstance(action, gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
+        raise TaskRefused(
+            f"{config.setting}: actions are {action}; only Box, Discrete, MultiDiscrete and MultiBinary are supported"
+        )
     if isinstance(action, gym.spaces.Box) and not np.issubdtype(action.dtype, np.floating):
         raise TaskRefused(
             f"{config.setting}: actions are {action}; a policy gives floats, and only boxes of these are supported: "
@@ -148,17 +151,29 @@ def spaces(envs: Envs) -> Spaces:
     assert observation.shape is not None
     if isinstance(action, gym.spaces.Discrete):
         return Spaces(observation.shape, int(action.n), True)
+    if isinstance(action, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
+        return Spaces(observation.shape, tuple(_sizes(action).tolist()), True)
     assert action.shape is not None
     return Spaces(observation.shape, int(np.prod(action.shape)), False)
 
 
+def _sizes(space: gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) -> np.ndarray:
+    """Number of actions of every choice, row by row of the space: (A,)."""
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return space.nvec.reshape(-1).astype(np.int64)
+    return np.full(int(np.prod(space.shape)), 2)
+
+
 def to_action_space(envs: Envs, actions: np.ndarray) -> np.ndarray:
-    """What the environments execute: discrete actions shifted to the space's start, vectors clipped to the box."""
+    """What the environments execute: finite choices shifted to the space's start, vectors clipped to the box."""
     space = envs.single_action_space
+    if isinstance(space, gym.spaces.Box):
+        return np.asarray(np.clip(actions.reshape(-1, *space.shape), space.low, space.high))
     if isinstance(space, gym.spaces.Discrete):
         return np.asarray(actions + space.start)
-    assert isinstance(space, gym.spaces.Box)
-    return np.asarray(np.clip(actions.reshape(-1, *space.shape), space.low, space.high))
+    assert isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary)
+    start = space.start if isinstance(space, gym.spaces.MultiDiscrete) else 0
+    return np.asarray(actions.reshape(-1, *space.shape) + start, space.dtype)
 
 
 class Transition(NamedTuple):
@@ -228,6 +243,9 @@ def random_actions(envs: Envs, rng: np.random.Generator) -> np.ndarray:
     space = envs.single_action_space
     if isinstance(space, gym.spaces.Discrete):
         return rng.integers(space.n, size=envs.num_envs)
+    if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
+        sizes = _sizes(space)
+        return rng.integers(sizes, size=(envs.num_envs, len(sizes)))
     assert isinstance(space, gym.spaces.Box)
     shape = (envs.num_envs, int(np.prod(space.shape)))
     low, high = space.low.reshape(-1), space.high.reshape(-1)

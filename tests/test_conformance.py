@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -145,3 +146,42 @@ def test_constant_rewards_are_a_named_outcome_and_move_nothing(
     for row in rows(tmp_path):
         assert (row["outcome"], row["kl"], row["step_norm"]) == ("zero_gradient", 0.0, 0.0)
         assert (row["alignment_error"], row["quadratic_error"]) == (None, None)
+
+
+class Locks(gym.Env[np.ndarray, np.ndarray]):
+    """Two signs are seen; a dial of three and a switch or two pay 1 each where they stand as their sign says."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, binary: bool = False) -> None:
+        self.lowest = np.array([0, 0] if binary else [1, -1])
+        self.highest = np.array([1, 1] if binary else [3, 0])
+        self.action_space: gym.spaces.Space[Any] = gym.spaces.MultiBinary(2)
+        if not binary:
+            self.action_space = gym.spaces.MultiDiscrete(np.array([3, 2]), start=self.lowest)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.signs = self.np_random.choice(np.array([-1, 1], np.float32), 2)
+        return self.signs, {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        right = action == np.where(self.signs > 0, self.highest, self.lowest)
+        self.signs = self.np_random.choice(np.array([-1, 1], np.float32), 2)
+        return self.signs, float(right.sum()), False, False, {}
+
+
+gym.register("Locks-v0", f"{__name__}:Locks", max_episode_steps=20)
+BINARY = "+env.kwargs.binary=true"
+
+
+@pytest.mark.parametrize(("name", "more"), [*((name, []) for name in find_algorithms()), ("ppo", [BINARY])])
+def test_several_choices_at_once_are_learned(name: str, more: list[str], tmp_path: Path) -> None:
+    settings = ("env=gym", "env.id=Locks-v0", "total_steps=6144", "diagnostics.interval=6", "evaluation.episodes=10")
+    assert run(tmp_path, f"algorithm={name}", *settings, *more) == 0
+    for row in rows(tmp_path):
+        assert row["outcome"] in OUTCOMES
+        assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
+    played = pq.read_table(tmp_path / "evaluation.parquet").to_pandas().groupby("mode")["episode_return"].mean()
+    assert played["random"] < 20
+    assert played["deterministic"] > 36  # of 40

@@ -1,13 +1,14 @@
 """Families of output distributions: all that depends on which family a network parametrises.
 
 A network maps a state to z, the parameters of one distribution; batches put states in the first axis. B is the number
-of states, K the width of z, A the number of action dimensions (Gaussian) or of actions (categorical).
+of states, K the width of z, A the number of action dimensions (Gaussian), of actions (categorical) or of choices
+(several of them).
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -178,6 +179,62 @@ class Categorical:
             factor = -p
             factor[:, a] += 1
             yield factor * p[:, a : a + 1].sqrt()
+
+
+@dataclass(frozen=True)
+class MultiCategorical:
+    """Independent finite choices, the i-th among sizes[i]; z = the logits of all, K = sum(sizes). M is block-diagonal.
+
+    Actions and noise have shape (B, A). With one choice all numbers are those of `Categorical`.
+    """
+
+    sizes: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        return sum(self.sizes)
+
+    def noise(self, rng: np.random.Generator, steps: int) -> np.ndarray:
+        return rng.random((steps, len(self.sizes)), dtype=np.float32)
+
+    def sample(self, z: Tensor, noise: Tensor) -> Tensor:
+        return torch.stack([c.sample(part, u) for c, part, u in self._choices(z, noise.unbind(-1))], -1)
+
+    def mode(self, z: Tensor) -> Tensor:
+        return torch.stack([c.mode(part) for c, part in self._choices(z)], -1)
+
+    def log_prob(self, z: Tensor, actions: Tensor) -> Tensor:
+        return torch.stack([c.log_prob(part, a) for c, part, a in self._choices(z, actions.unbind(-1))]).sum(0)
+
+    def score(self, z: Tensor, actions: Tensor) -> Tensor:
+        return torch.cat([c.score(part, a) for c, part, a in self._choices(z, actions.unbind(-1))], -1)
+
+    def entropy(self, z: Tensor) -> Tensor:
+        return torch.stack([c.entropy(part) for c, part in self._choices(z)]).sum(0)
+
+    def entropy_gradient(self, z: Tensor) -> Tensor:
+        return torch.cat([c.entropy_gradient(part) for c, part in self._choices(z)], -1)
+
+    def kl(self, z_old: Tensor, z_new: Tensor) -> Tensor:
+        return torch.stack([c.kl(old, new) for c, old, new in self._choices(z_old, self._split(z_new))]).sum(0)
+
+    def fisher_product(self, z: Tensor, v: Tensor) -> Tensor:
+        return torch.cat([c.fisher_product(part, w) for c, part, w in self._choices(z, self._split(v))], -1)
+
+    def fisher_factors(self, z: Tensor) -> Iterator[Tensor]:
+        start = 0
+        for c, part in self._choices(z):
+            for factor in c.fisher_factors(part):
+                yield torch.nn.functional.pad(factor, (start, self.width - start - c.width))
+            start += c.width
+
+    def _split(self, vectors: Tensor) -> tuple[Tensor, ...]:
+        parts: tuple[Tensor, ...] = vectors.split(self.sizes, -1)
+        return parts
+
+    def _choices(self, z: Tensor, *more: tuple[Tensor, ...]) -> Iterator[tuple[Any, ...]]:
+        """Every choice with its logits and its part of what else is given."""
+        return zip(map(Categorical, self.sizes), self._split(z), *more, strict=True)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.fisher.chain import chain_of
-from algorithms.fisher.distributions import Categorical, DiagonalGaussian, Distribution
+from algorithms.fisher.distributions import Categorical, DiagonalGaussian, Distribution, MultiCategorical
 from algorithms.fisher.layers import Constant, OutputNetwork
 from algorithms.fisher.parameters import in_passes
 
@@ -149,7 +149,7 @@ def network(
 class Policy(OutputNetwork):
     """pi(a | s) = p(a; z(s)): a network from normalised observations (B, ...) to distribution parameters z (B, K).
 
-    Gaussian: z = (mu(s), log sigma), the standard deviation independent of the state. Categorical: z = logits.
+    Gaussian: z = (mu(s), log sigma), the standard deviation independent of the state. Else: z = logits.
     """
 
     def __init__(
@@ -185,6 +185,8 @@ class Policy(OutputNetwork):
         return act
 
 
-def distribution_for(n_actions: int, discrete: bool) -> Distribution:
-    """The family for a task: categorical for a finite choice, Gaussian for a vector of actions."""
+def distribution_for(n_actions: int | tuple[int, ...], discrete: bool) -> Distribution:
+    """The family for a task: categorical for a finite choice or several at once, Gaussian for a vector of actions."""
+    if isinstance(n_actions, tuple):
+        return MultiCategorical(n_actions)
     return Categorical(n_actions) if discrete else DiagonalGaussian(n_actions)

@@ -6,13 +6,20 @@ torch.distributions, and the input patches of convolutions from explicit loops.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from algorithms.fisher.distributions import Categorical, DiagonalGaussian, Distribution, UnitGaussian
+from algorithms.fisher.distributions import (
+    Categorical,
+    DiagonalGaussian,
+    Distribution,
+    MultiCategorical,
+    UnitGaussian,
+)
 from algorithms.fisher.parameters import as_function, assign, flatten
 from algorithms.parts.batch import Batch
 from algorithms.parts.policy import NetworkConfig, Policy
@@ -91,6 +98,28 @@ def assert_close(actual: Tensor, expected: Tensor, relative: float = 1e-10) -> N
     torch.testing.assert_close(actual, expected, rtol=0, atol=relative * float(expected.abs().max()))
 
 
+class Joint(torch.distributions.Categorical):
+    """Independent choices as one among all their combinations, of which it knows the probabilities alone."""
+
+    def __init__(self, z: Tensor, sizes: tuple[int, ...]) -> None:
+        joint = torch.zeros(len(z), 1, dtype=z.dtype)
+        for logits in z.split(sizes, -1):
+            joint = (joint.unsqueeze(-1) + logits.unsqueeze(1)).flatten(1)
+        self.sizes = sizes
+        super().__init__(logits=joint)
+
+    def combinations(self) -> Tensor:
+        """Every action, in the order of `probs`: (n, A)."""
+        return torch.cartesian_prod(*map(torch.arange, self.sizes)).view(-1, len(self.sizes))
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        return self.combinations()[super().sample(sample_shape)]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        found: Tensor = super().log_prob((value[:, None] == self.combinations()).all(-1).long().argmax(-1))
+        return found
+
+
 def reference(distribution: Distribution, z: Tensor) -> torch.distributions.Distribution:
     """The family as torch.distributions has it."""
     match distribution:
@@ -99,6 +128,8 @@ def reference(distribution: Distribution, z: Tensor) -> torch.distributions.Dist
             return torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1)
         case UnitGaussian():
             return torch.distributions.Independent(torch.distributions.Normal(z, torch.ones_like(z)), 1)
+        case MultiCategorical():
+            return Joint(z, distribution.sizes)
     return torch.distributions.Categorical(logits=z)
 
 
@@ -117,6 +148,14 @@ def dense_output_fisher(z: Tensor, distribution: Distribution) -> Tensor:
             return torch.diag_embed(torch.cat((sigma**-2, torch.full_like(sigma, 2.0)), -1))
         case UnitGaussian():
             return torch.ones_like(z).unsqueeze(-1)
+        case MultiCategorical():
+            joint, m = Joint(z, distribution.sizes), torch.zeros(len(z), z.shape[1], z.shape[1], dtype=z.dtype)
+            means = torch.cat([part.softmax(-1) for part in z.split(distribution.sizes, -1)], -1)
+            for action, p in zip(joint.combinations(), joint.probs.T, strict=True):
+                chosen = [nn.functional.one_hot(a, n) for a, n in zip(action, distribution.sizes, strict=True)]
+                score = torch.cat(chosen) - means
+                m += p[:, None, None] * score[:, :, None] * score[:, None, :]
+            return m
     p = torch.softmax(z, -1)
     return torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
 

@@ -1,5 +1,6 @@
 """Snapshots of environments: what goes into them, and that they are told from what cannot be restored."""
 
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,9 @@ HOSTILE: dict[str, tuple[str, Any, str]] = {
     "a method": ("step", 5, "step is no state"),
     "a number for an array": ("state", 5, "state is a sequence here and a number"),
     "text for a generator": ("_np_random", "PCG64", "_np_random is Generator here and str"),
+    "text for the length of a deque": ("queue", {snapshot.DEQUE: [1], "maxlen": "4"}, "integer"),
+    "a list for a deque": ("queue", [1], "queue is deque here and a sequence"),
+    "moments for a vector": ("state", {snapshot.MOMENTS: {"mean": 0.0, "var": 1.0, "count": 1}}, "state is a sequence"),
     "another simulator": ("state", {snapshot.MUJOCO: np.zeros(3)}, "."),
 }
 
@@ -130,6 +134,7 @@ def test_a_state_runs_no_code_and_takes_the_place_of_its_like_alone(case: str) -
     envs = make(task("env=gym", "env.id=CartPole-v1"), 1)
     envs.reset(seed=[0])
     vars(envs.envs[0].unwrapped)["lazy"] = None  # a generator that is still to be made
+    vars(envs.envs[0].unwrapped)["queue"] = deque([1.0], maxlen=4)
     state = snapshot.save(envs)
     state[0][-1][name] = value
     with pytest.raises((ValueError, TypeError, AttributeError), match=said):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -70,6 +71,58 @@ def test_discrete_actions_are_shifted_and_observations_flattened() -> None:
     np.testing.assert_array_equal(envs.step(to_action_space(envs, np.array([0, 1, 2])))[1], [-1, 0, 1])
 
 
+class Buttons(gym.Env[np.ndarray, np.ndarray]):
+    """Takes any actions, and pays what they add up to."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, action_space: gym.Space[Any]) -> None:
+        self.action_space = action_space
+
+    def reset(self, *, seed=None, options=None):  # type: ignore[no-untyped-def]
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):  # type: ignore[no-untyped-def]
+        assert action in self.action_space
+        return np.zeros(1, np.float32), float(np.sum(action)), False, False, {}
+
+
+gym.register("Buttons-v0", f"{__name__}:Buttons")
+SEVERAL = {
+    "MultiDiscrete": gym.spaces.MultiDiscrete(np.array([[3, 2], [1, 4]]), start=np.array([[-1, 0], [5, 2]])),
+    "MultiBinary": gym.spaces.MultiBinary((2, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_several_choices_at_once_keep_to_their_space(kind: str) -> None:
+    space = SEVERAL[kind]
+    envs = make(task("Buttons-v0", action_space=space), 3)
+    sizes = (3, 2, 1, 4) if kind == "MultiDiscrete" else (2, 2, 2, 2)
+    assert spaces(envs).n_actions == sizes
+    assert spaces(envs).discrete
+    envs.reset()
+    starts = getattr(space, "start", np.zeros((2, 2), int)).reshape(-1)
+    rng, seen = np.random.default_rng(0), []
+    for _ in range(300):
+        seen.append(random_actions(envs, rng))
+        rewards = envs.step(to_action_space(envs, seen[-1]))[1]  # of which the task sees that they are its own
+        np.testing.assert_array_equal(rewards, seen[-1].sum(-1) + starts.sum())
+    for choice, size in zip(np.concatenate(seen).T, sizes, strict=True):
+        np.testing.assert_allclose(np.bincount(choice, minlength=size) / len(choice), 1 / size, atol=0.06)
+
+
+@pytest.mark.parametrize("kind", ["Dict", "Tuple", "Text"])
+def test_actions_that_no_family_gives_are_refused_by_name(kind: str) -> None:
+    space = {
+        "Dict": gym.spaces.Dict(a=gym.spaces.Discrete(2)),
+        "Tuple": gym.spaces.Tuple([gym.spaces.Discrete(2)]),
+        "Text": gym.spaces.Text(3),
+    }[kind]
+    with pytest.raises(ValueError, match=rf"^env\.id=Buttons-v0: actions are {kind}.*only Box, Discrete, MultiD"):
+        make(task("Buttons-v0", action_space=space), 1)
+
+
 @pytest.mark.parametrize("task_id", ["Pendulum-v1", "CartPole-v1", "Hopper-v5"])
 def test_random_actions_are_uniform_over_the_space(task_id: str) -> None:
     envs = make(task(task_id), 2)
@@ -90,8 +143,6 @@ def test_unknown_and_unsupported_tasks_are_refused_in_one_line() -> None:
         task("no_such_module:Task-v0")
     with pytest.raises(ValueError, match=r"^env\.id=ALE/SpaceInvaders-v5: .*env=atari env\.game=space_invaders$"):
         task("ALE/SpaceInvaders-v5")
-    with pytest.raises(ValueError, match="only box observations are supported"):
-        make(task("Blackjack-v1"), 1)
     with pytest.raises(ValueError, match=r"cannot be made.*no_such_argument"):
         make(task("CartPole-v1", no_such_argument=1), 1)
     with pytest.raises(ValueError, match=r"env\.gamma=1\.5"):

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.fisher.distributions import Categorical, DiagonalGaussian, Distribution, UnitGaussian
+from algorithms.fisher.distributions import Categorical, DiagonalGaussian, Distribution, MultiCategorical, UnitGaussian
 from tests.algorithms.problems import DISTRIBUTIONS, both, dense_output_fisher, reference
 
-every_family = pytest.mark.parametrize("distribution", [*DISTRIBUTIONS, UnitGaussian()], ids=lambda d: type(d).__name__)
+FAMILIES = [*DISTRIBUTIONS, UnitGaussian(), MultiCategorical((3, 1, 2))]
+every_family = pytest.mark.parametrize("distribution", FAMILIES, ids=lambda d: type(d).__name__)
 
 
 def random_z(distribution: Distribution, n: int = 7, seed: int = 0) -> Tensor:
@@ -125,3 +126,34 @@ def test_categorical_samples_have_the_right_frequencies() -> None:
 def test_categorical_samples_stay_in_range_at_both_ends_of_the_noise() -> None:
     z = torch.tensor([[3.0, -40.0, 3.0], [3.0, -40.0, 3.0]])
     assert Categorical(3).sample(z, torch.tensor([0.0, 1 - 2**-24])).tolist() == [0, 2]
+
+
+def test_of_several_choices_each_has_its_own_frequencies() -> None:
+    distribution = MultiCategorical((3, 2))
+    z = torch.tensor([[0.0, 1.0, -1.0, 2.0, 0.5]], dtype=torch.float64).expand(40_000, -1)
+    noise = torch.from_numpy(distribution.noise(np.random.default_rng(0), len(z)))
+    actions = distribution.sample(z, noise)
+    assert actions.shape == (40_000, 2)
+    joint = torch.bincount(actions[:, 0] * 2 + actions[:, 1], minlength=6).view(3, 2) / len(z)
+    expected = torch.outer(z[0, :3].softmax(-1), z[0, 3:].softmax(-1))
+    torch.testing.assert_close(joint.double(), expected, rtol=0, atol=0.01)
+    assert (distribution.mode(z) == torch.tensor([1, 0])).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_of_several_choices_is_the_categorical_to_the_bit(dtype: torch.dtype) -> None:
+    one, several = Categorical(4), MultiCategorical((4,))
+    z, other, v = (random_z(one, seed=seed).to(dtype) for seed in range(3))
+    noise, same = (d.noise(np.random.default_rng(0), len(z)) for d in (one, several))
+    np.testing.assert_array_equal(noise[:, None], same)
+    actions = one.sample(z, torch.from_numpy(noise))
+    assert torch.equal(several.sample(z, torch.from_numpy(same)), actions[:, None])
+    assert torch.equal(several.mode(z), one.mode(z)[:, None])
+    assert torch.equal(several.log_prob(z, actions[:, None]), one.log_prob(z, actions))
+    assert torch.equal(several.score(z, actions[:, None]), one.score(z, actions))
+    assert torch.equal(several.entropy(z), one.entropy(z))
+    assert torch.equal(several.entropy_gradient(z), one.entropy_gradient(z))
+    assert torch.equal(several.kl(z, other), one.kl(z, other))
+    assert torch.equal(several.fisher_product(z, v), one.fisher_product(z, v))
+    for mine, theirs in zip(several.fisher_factors(z), one.fisher_factors(z), strict=True):
+        assert torch.equal(mine, theirs)

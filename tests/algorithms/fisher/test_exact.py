@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from algorithms.fisher.distributions import Distribution
+from algorithms.fisher.distributions import Distribution, MultiCategorical
 from algorithms.fisher.metrics.exact import ExactFisher
 from algorithms.fisher.parameters import as_function
 from algorithms.parts.surrogate import Surrogate
@@ -49,3 +49,8 @@ def test_a_double_theta_makes_it_double_whatever_network_and_states_are() -> Non
     double = Surrogate(policy.double(), replace(single.batch, observations=single.batch.observations.double()))
     assert f.dense().dtype == torch.float64
     assert_close(f.dense(), dense_fisher(double))
+
+
+def test_the_fisher_matrix_of_several_choices_is_that_of_their_combinations() -> None:
+    problem = make_problem(make_policy(MultiCategorical((3, 2))))
+    assert_close(ExactFisher(problem.model).dense(), dense_fisher(problem))

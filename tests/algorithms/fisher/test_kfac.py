@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from algorithms.fisher.distributions import DiagonalGaussian, Distribution
+from algorithms.fisher.distributions import DiagonalGaussian, Distribution, MultiCategorical
 from algorithms.fisher.layers import Constant
 from algorithms.fisher.metric import SampledConfig
 from algorithms.fisher.metrics.kfac import KFAC
@@ -57,6 +57,13 @@ def test_sampled_gradients_are_those_at_the_actions_drawn(policy: str, samples: 
     problem = make_problem(POLICIES[policy]())
     m = sampled_output_fisher(problem, samples, np.random.default_rng(7))
     assert_close(kfac(problem, samples, seed=7).dense(), kronecker_dense(kronecker_truths(problem, m)))
+
+
+def test_factors_of_several_choices_are_those_of_their_combinations() -> None:
+    problem = make_problem(make_policy(MultiCategorical((3, 2))))
+    assert_close(kfac(problem).dense(), kronecker_dense(kronecker_truths(problem)))
+    m = sampled_output_fisher(problem, 2, np.random.default_rng(7))
+    assert_close(kfac(problem, 2, seed=7).dense(), kronecker_dense(kronecker_truths(problem, m)))
 
 
 @every_policy
