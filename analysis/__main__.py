@@ -1,6 +1,7 @@
 """Tables and figures of a suite, from whatever cells exist: ``python -m analysis results/<suite>``."""
 
 import argparse
+import io
 import os
 import shutil
 import sys
@@ -14,7 +15,7 @@ from analysis.figures import alignment_curves as alignment_figure
 from analysis.figures import geometry as geometry_figure
 from analysis.figures import learning_curves, save_figure
 from analysis.groups import Results, gather, source
-from analysis.provenance import benchmark, cells_hash, describe
+from analysis.provenance import PROVENANCE, benchmark, cells_hash, describe, lost
 from analysis.statistics import RESAMPLES
 from analysis.style import line_styles
 from analysis.tables.alignment_curves import alignment_curves
@@ -28,9 +29,11 @@ from tracking.files import write_json
 
 TABLES = "tables"
 FIGURES = "figures"
+NAMED = 3
+"""Lost cells that a message names before it counts the rest."""
 
 
-def analyse(suite_dir: Path, resamples: int = RESAMPLES) -> Results:
+def analyse(suite_dir: Path, resamples: int = RESAMPLES, replace_by_less: bool = False) -> Results:
     """Write `tables/` and `figures/` of the suite in `suite_dir`.
 
     Everything is computed and written aside first, then each file takes the place of the old one, so that a
@@ -38,13 +41,27 @@ def analyse(suite_dir: Path, resamples: int = RESAMPLES) -> Results:
     that this one does not make (an environment no longer in the suite) are removed.
 
     Raises:
-        ValueError: there is no plan, or it is not complete.
+        ValueError: there is no plan, or it is not complete; or the tables that are there show planned runs of which
+            nothing is left, and `replace_by_less` does not say that this is meant.
     """
     results = gather(load_suite(suite_dir), resamples)
+    if not replace_by_less:
+        refuse_less(results, suite_dir)
     with written_aside(results, suite_dir) as aside:
         for folder in (TABLES, FIGURES):
             replace(suite_dir / folder, aside / folder)
     return results
+
+
+def refuse_less(results: Results, suite_dir: Path) -> None:
+    """ValueError where the tables in `suite_dir` show planned runs of which nothing is left to show."""
+    if gone := lost(results.suite.cells, suite_dir / TABLES):
+        named = "; ".join(f"{cell.name} {cell.state}: {cell.remark}" for cell in gone[:NAMED])
+        more = f"; and {len(gone) - NAMED} more" if len(gone) > NAMED else ""
+        raise ValueError(
+            f"{suite_dir / TABLES} shows {len(gone)} runs of which nothing is left ({named}{more}): tables and figures "
+            "stay as they are; --replace makes them without these runs"
+        )
 
 
 @contextmanager
@@ -68,7 +85,7 @@ def write_tables(results: Results, folder: Path) -> None:
         (folder / f"{table.name}.tex").write_text(table.latex(), encoding="utf-8")
     (folder / "index.md").write_text(index(results, tables), encoding="utf-8")
     write_json(
-        folder / "provenance.json",
+        folder / PROVENANCE,
         {
             "benchmark": benchmark(),
             "cells_hash": cells_hash(results.suite.cells),
@@ -107,13 +124,18 @@ def replace(folder: Path, new: Path) -> None:
 
 
 def main() -> int:
-    """Analyse the suite named on the command line; 2 with one line on stderr when there is none to read."""
+    """Analyse the suite named on the command line; 2 with one line on stderr when there is none, or less."""
+    for stream in (sys.stdout, sys.stderr):  # whatever encoding the session has: a path must not end the analysis
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
     parser.add_argument("suite_dir", type=Path, help="results/<suite>, which holds suite.json")
-    suite_dir = parser.parse_args().suite_dir
+    parser.add_argument("--replace", action="store_true", help="also by tables that show fewer of the planned runs")
+    options = parser.parse_args()
+    suite_dir: Path = options.suite_dir
     try:
-        results = analyse(suite_dir)
-    except ValueError as error:
+        results = analyse(suite_dir, replace_by_less=options.replace)
+    except (ValueError, OSError) as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2
     finished = sum(cell.state == "finished" for cell in results.suite.cells)
@@ -121,6 +143,8 @@ def main() -> int:
         f"{results.suite.name}: {finished} of {len(results.suite.cells)} planned runs finished; "
         f"read {suite_dir / TABLES / 'index.md'}, figures in {suite_dir / FIGURES}"
     )
+    for said in dict.fromkeys(f"{c.variant} on {c.env}: {c.reason}" for c in results.suite.cells if c.state == "mixed"):
+        print(said)
     return 0
 
 

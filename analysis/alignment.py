@@ -38,6 +38,10 @@ class Snapshots:
         """The rows of the first snapshot."""
         return np.asarray(self.env_steps == self.env_steps.min())
 
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.rho) & (self.rho > 0)).all():
+            raise ValueError("a snapshot of the alignment error has a damping that is not positive and finite")
+
     def solved(self, rho: float) -> bool:
         """Whether the solves behind the later errors at this ρ converged."""
         behind = self.later & self.error.measured & (self.rho == rho)
@@ -73,11 +77,12 @@ class AlignmentCurves:
 
 def curves_of(runs: Sequence[Snapshots]) -> AlignmentCurves | None:
     """The curves of these runs; None when not one update was measured. A run whose snapshots all lack a step is out."""
-    runs = [run for run in runs if run.error.measured[run.later].any()]
+    runs = [run for run in runs if run.count and run.error.measured[run.later].any()]
     if not runs:
         return None
     rhos = np.unique(np.concatenate([run.rho for run in runs]))
     own = np.concatenate([run.rho_own.where(run.later).usable for run in runs])
+    own = own[np.isfinite(own) & (own > 0)]
     return AlignmentCurves(
         rhos=rhos,
         errors=np.stack([run.mean_error(rhos, run.later) for run in runs]),

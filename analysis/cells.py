@@ -4,7 +4,6 @@ Every planned cell is kept. A cell without a finished run carries its state and 
 tables.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,11 +14,19 @@ import numpy as np
 
 from analysis.condensed import Condensed, condense, from_published
 from analysis.curves import Floats
+from analysis.plan import Plan, load_plan
+from analysis.text import shortened
 from tracking.manifest import recorded_identity
 from tracking.published import read_published
 from tracking.record import load_run
+from tracking.schema import require
 
-STATES = ("finished", "running", "killed", "failed", "unreadable", "missing")
+RUN = "runs/{env}/{variant}/seed-{seed}"
+"""A run directory in the folder of its suite."""
+PUBLISHED_CELL = "cells/{env}/{variant}/seed-{seed}.parquet"
+"""A published cell in the folder of its suite."""
+STATES = ("finished", "mixed", "running", "killed", "failed", "damaged", "unreadable", "missing")
+"""`mixed` is a finished run whose group was not all made alike (`analysis.groups`)."""
 REASONS = {
     "missing": "not started",
     "running": "still running",
@@ -27,14 +34,17 @@ REASONS = {
 }
 """What is said of a cell whose run gave no reason itself."""
 
-Plan = Mapping[str, Any]
+SETTINGS = {"diagnostics.rho?": float, "env.frame_skip?": int, "env.game?": str, "rollout.num_envs?": int}
+"""Types of the settings that the analysis reads."""
+PARTS = {"config": SETTINGS, "code": {str: str}, "versions": {str: (str, None)}, "device": str}
+"""Schema of the parts of an identity."""
 
 
 @dataclass(frozen=True)
 class Cell:
     """One planned run: (variant, environment, seed), its state, and its data as far as it has any.
 
-    `settings` are the resolved ones by dotted name, as the run's identity has them.
+    `run_dir` is where its run directory is, seen from the repository; `parts` are those of the run's identity.
     """
 
     env: str
@@ -45,8 +55,18 @@ class Cell:
     state: str = "missing"
     reason: str = ""
     identity: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
     run: Condensed | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.env}/{self.variant}/seed-{self.seed}"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The resolved ones by dotted name, as the run's identity has them."""
+        settings: Mapping[str, Any] = self.parts.get("config", {})
+        return settings
 
     @property
     def env_steps(self) -> int | None:
@@ -118,56 +138,56 @@ class Suite:
 
 
 def load_suite(suite_dir: Path) -> Suite:
-    """Read a suite's plan, and of every cell the run directory or published cell that the plan names.
+    """Read a suite's plan, and of every planned cell the run directory or published cell in the suite's folder.
 
-    Paths are relative to the working directory.
+    Files are found by the names of the cells, whatever paths the plan has. Published cells that stand in for runs are
+    in the folder ``published`` beside the suite's.
 
     Raises:
-        ValueError: ``suite.json`` is absent or lacks an entry.
+        ValueError: ``suite.json`` is absent or no plan.
     """
     plan = load_plan(suite_dir)
-    cells = tuple(load_cell(entry, plan) for entry in plan["cells"])
+    cells = tuple(load_cell(entry, plan, suite_dir) for entry in plan["cells"])
     return Suite(plan["suite"], plan["baseline"], plan["delta_ref"], plan["total_steps"], cells, plan["exceptions"])
 
 
-def load_plan(suite_dir: Path) -> dict[str, Any]:
-    """Read ``suite.json``. ValueError as `load_suite`."""
-    path = suite_dir / "suite.json"
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; the pipeline writes it, so run the suite first")
-    plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    missing = {"suite", "baseline", "delta_ref", "total_steps", "exceptions", "cells"} - plan.keys()
-    if missing:
-        raise ValueError(f"{path}: without {', '.join(sorted(missing))}; let the pipeline write it again")
-    if not plan["cells"]:
-        raise ValueError(f"{path}: plans no cell; a suite needs at least one")
-    return plan
-
-
-def load_cell(entry: Plan, plan: Plan) -> Cell:
+def load_cell(entry: Plan, plan: Plan, suite_dir: Path) -> Cell:
     """Read the cell of one entry of the plan; what cannot be read is named, and the others go on."""
-    cell = {name: entry[name] for name in ("env", "variant", "algorithm", "seed", "run_dir")}
+    cell = {name: entry[name] for name in ("env", "variant", "algorithm", "seed")}
+    path = _published(entry, plan, suite_dir) if "published" in entry else suite_dir / RUN.format(**entry)
     try:
-        known = _load_published(entry, plan) if "published" in entry else _load_run(entry, plan)
-    except (OSError, ValueError) as error:
-        known = {"state": "unreadable", "reason": str(error)}
-    return Cell(**cell | known)
+        known = _load_published(path, entry, plan) if "published" in entry else _load_run(path, plan)
+        if parts := known.get("parts"):
+            require(parts, PARTS)
+        if known.get("state") == "finished" and known["run"] is None:
+            raise ValueError("finished without an update")
+    except Exception as error:  # whatever is wrong with files that anybody may have written, the other cells go on
+        said = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        known = {"state": "unreadable", "reason": said if str(path) in said else f"{path}: {said}"}
+    known["reason"] = shortened(known["reason"])
+    run_dir = (Path("results") / suite_dir.absolute().name / RUN.format(**entry)).as_posix()
+    return Cell(**cell | known, run_dir=run_dir)
 
 
-def _load_run(entry: Plan, plan: Plan) -> dict[str, Any]:
-    record = load_run(Path(entry["run_dir"]))
+def _load_run(run_dir: Path, plan: Plan) -> dict[str, Any]:
+    record = load_run(run_dir)
     return {
         "state": record.status,
         "reason": record.reason or REASONS.get(record.status, ""),
         "identity": record.manifest["identity"]["hash"] if record.manifest else "",
-        "settings": recorded_identity(record.manifest).parts["config"] if record.manifest else {},
+        "parts": recorded_identity(record.manifest).parts if record.manifest else {},
         "run": condense(record, plan["total_steps"], plan["delta_ref"]),
     }
 
 
-def _load_published(entry: Plan, plan: Plan) -> dict[str, Any]:
+def _published(entry: Plan, plan: Plan, suite_dir: Path) -> Path:
+    own = suite_dir / "cells"
+    folder = suite_dir if own.is_dir() else suite_dir.absolute().parent / "published" / plan["suite"]
+    return folder / PUBLISHED_CELL.format(**entry)
+
+
+def _load_published(path: Path, entry: Plan, plan: Plan) -> dict[str, Any]:
     """A published cell, if it is of the plan: of the identity that the entry names, if any, and of the plan's δ."""
-    path = Path(entry["published"])
     if not path.is_file():
         return {"reason": "not published"}
     header, curves = read_published(path)
@@ -179,6 +199,6 @@ def _load_published(entry: Plan, plan: Plan) -> dict[str, Any]:
         return {"reason": f"published for delta_ref {header['delta_ref']:g}; publish it again"}
     return {
         **{name: header[name] for name in ("state", "reason", "identity")},
-        "settings": header["provenance"]["identity"]["config"],
+        "parts": header["provenance"]["identity"],
         "run": from_published(header["run"], curves) if header["run"] is not None else None,
     }

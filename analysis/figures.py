@@ -23,15 +23,10 @@ from analysis.condensed import SCORE
 from analysis.curves import Floats
 from analysis.groups import Group, source
 from analysis.statistics import MIN_RUNS, Draws, iqm, percentile_interval, resampled_iqm
-from analysis.style import (
-    GREY,
-    WIDTH,
-    Style,
-    Styles,
-    algorithm_name,
-    environment_name,
-    figure_style,
-)
+from analysis.style import GREY, WIDTH, Style, Styles, figure_style
+from analysis.style import algorithm_name as plain_algorithm_name
+from analysis.style import environment_name as plain_environment_name
+from analysis.tables.formats import mathtext
 
 SOFTWARE = f"Matplotlib {mpl.__version__}"
 COLUMNS = 3
@@ -44,6 +39,16 @@ FEW_POINTS = 4
 """Up to this many points a line also has markers, so that a tiny budget shows at all."""
 DECADES = 6
 """Of a logarithmic axis at most: a run whose policy has become deterministic has a trace and a KL near 0."""
+
+
+def algorithm_name(variant: str) -> str:
+    """Display name of a variant, as text to Matplotlib."""
+    return mathtext(plain_algorithm_name(variant))
+
+
+def environment_name(env: str) -> str:
+    """Display name of an environment, as text to Matplotlib."""
+    return mathtext(plain_environment_name(env))
 
 
 def save_figure(figure: Figure, path: Path, source: str) -> None:
@@ -77,7 +82,7 @@ def learning_curves(groups: Sequence[Group], styles: Styles, total_steps: int, r
                     _draw_runs(panel, group.scores.steps, group.scores.values, group.draws, styles[group.variant])
                 _draw_unfinished(panel, group, styles[group.variant])
             _say_if_empty(panel)
-            if env in random:
+            if np.isfinite(random.get(env, np.nan)):
                 panel.axhline(random[env], color=GREY, linewidth=0.8, linestyle=DOTS, zorder=1)
             panel.set_title(environment_name(env))
         for panel in panels[len(envs) :]:
@@ -146,7 +151,7 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
                     known = ~np.isnan(curves.values)
                     if (known.any(axis=0) & ~known.all(axis=0)).any():
                         gaps.add(group.variant)
-            _say_if_empty(panel)
+            _say_if_empty(panel, positive=panel is not alignment)
             _steps_axis(panel, total_steps, _steps_label(groups, total_steps))
         trace.set(title=r"Fisher trace $\mathrm{tr}\,F$", yscale="log")
         kl.set(title=r"KL per step $D$", yscale="log")
@@ -198,10 +203,17 @@ def _draw_runs(panel: Axes, x: Floats, curves: Floats, draws: Draws, style: Styl
             panel.plot(x, values, **style | {"linestyle": "-"}, linewidth=0.6, alpha=0.45, zorder=2)
 
 
-def _say_if_empty(panel: Axes) -> None:
-    """A panel without a line has no numbers on its axis either, which would be nobody's."""
-    if not panel.lines:
-        panel.text(0.5, 0.5, "nothing to draw yet", transform=panel.transAxes, ha="center", color=GREY)
+def _say_if_empty(panel: Axes, positive: bool = False) -> None:
+    """A panel that shows no value has no numbers on its axis either, which would be nobody's.
+
+    With `positive` its axis is logarithmic, which shows no 0, as all values are of a task with one action.
+    """
+    values = [np.asarray(line.get_ydata(), dtype=np.float64) for line in panel.lines]
+    finite = np.concatenate([*values, np.empty(0)])
+    finite = finite[np.isfinite(finite)]
+    if not (finite > 0 if positive else np.isfinite(finite)).any():
+        said = "no value above 0" if finite.size else "no value" if panel.lines else "nothing to draw yet"
+        panel.text(0.5, 0.5, said, transform=panel.transAxes, ha="center", color=GREY)
         panel.tick_params(axis="y", which="both", left=False, labelleft=False)
 
 
@@ -344,8 +356,12 @@ def _note(groups: Sequence[Group], unfinished: str) -> str:
         parts.append(f"{'fewer runs: ' if many else ''}thin: each run; thick: mean over {_span(few)} runs")
     planned = sum(len(group.cells) for group in groups)
     finished = sum(len(group.runs) for group in groups)
+    mixed = sorted({algorithm_name(group.variant) for group in groups if group.mixed})
+    if mixed:
+        parts.append(f"{', '.join(mixed)}: no line on a task where settings or code differ between the runs")
     if finished < planned:
-        parts.append(f"{finished} of {planned} planned runs finished; unfinished ones are {unfinished}")
+        said = "count; the others" if mixed else "finished; unfinished ones"
+        parts.append(f"{finished} of {planned} planned runs {said} are {unfinished}")
     return "\n".join(parts)
 
 

@@ -1,8 +1,12 @@
-"""The runs of one variant on one environment, aggregated over seeds."""
+"""The runs of one variant on one environment, aggregated over seeds.
 
-from collections import Counter
+Runs that differ in more than the seed are not aggregated: no mean is one of two settings, or of two codes.
+"""
+
+import json
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +20,11 @@ from analysis.provenance import stamp
 from analysis.sample_efficiency import Resampled
 from analysis.statistics import RESAMPLES, Draws, generator, iqm, resample_runs, resampled_iqm
 from analysis.style import ordered
+from analysis.text import shortened
+from tracking.identity import CellIdentity, changes
+
+NAMED = 6
+"""Differences between runs that a reason lists before it counts the rest."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,11 @@ class Group:
     def runs(self) -> list[Cell]:
         """The runs that enter the aggregates: finished, with a finite final score."""
         return [cell for cell in self.cells if cell.scored]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the runs that finished differ in more than the seed, so that none of them is aggregated."""
+        return any(cell.state == "mixed" for cell in self.cells)
 
     @cached_property
     def finals(self) -> Floats:
@@ -181,14 +195,56 @@ class Results:
 
 
 def gather(suite: Suite, resamples: int = RESAMPLES) -> Results:
-    """Group the cells of a suite; `resamples` is the number of bootstrap resamples behind every interval."""
+    """Group the cells of a suite; `resamples` is the number of bootstrap resamples behind every interval.
+
+    The finished runs of a group that was not all made alike become `mixed`.
+    """
+    found: defaultdict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in suite.cells:
+        found[cell.env, cell.variant].append(cell)
+    made = {key: _unmixed(cells) for key, cells in found.items()}
     groups = [
-        Group(env, variant, cells, resamples)
+        Group(env, variant, made[env, variant], resamples)
         for env in suite.envs
         for variant in ordered(suite.variants)
-        if (cells := tuple(c for c in suite.cells if (c.env, c.variant) == (env, variant)))
+        if (env, variant) in made
     ]
+    by_name = {cell.name: cell for cells in made.values() for cell in cells}
+    suite = replace(suite, cells=tuple(by_name[cell.name] for cell in suite.cells))
     return Results(suite, tuple(groups), resamples)
+
+
+def _unmixed(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """The cells of a group; the finished ones as `mixed`, with what differs, where that is more than the seed.
+
+    None of them is left in: nothing says which of the settings were meant.
+    """
+    alike: defaultdict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.state == "finished":
+            alike[json.dumps(_without_seed(cell).parts, sort_keys=True)].append(cell)
+    if len(alike) < 2:
+        return tuple(cells)
+    most, *others = sorted(alike.values(), key=len, reverse=True)
+    said = "; ".join(f"{_seeds(some)} with {_changes(most[0], some[0])}" for some in others)
+    reason = shortened(f"not averaged: made otherwise than {_seeds(most)} are {said}")
+    return tuple(replace(c, state="mixed", reason=reason) if c.state == "finished" else c for c in cells)
+
+
+def _changes(one: Cell, other: Cell) -> str:
+    found = changes(_without_seed(one), _without_seed(other))
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return ", ".join(found[:NAMED]) + more
+
+
+def _without_seed(cell: Cell) -> CellIdentity:
+    none: dict[str, object] = {"config": {}, "code": {}, "versions": {}, "device": ""}
+    settings = {name: value for name, value in cell.settings.items() if name != "seed"}
+    return CellIdentity(none | dict(cell.parts) | {"config": settings})
+
+
+def _seeds(cells: Sequence[Cell]) -> str:
+    return f"seed{'s' if len(cells) > 1 else ''} {', '.join(str(cell.seed) for cell in cells)}"
 
 
 def source(groups: Sequence[Group]) -> str:
@@ -197,7 +253,8 @@ def source(groups: Sequence[Group]) -> str:
 
 
 def _distinct(cells: Sequence[Cell]) -> Floats:
-    sets = {(c.seed, r.tobytes()): r for c in cells if (r := c.evaluation.get("random")) is not None}
+    counted = [cell for cell in cells if cell.state != "mixed"]
+    sets = {(c.seed, r.tobytes()): r for c in counted if (r := c.evaluation.get("random")) is not None}
     return np.concatenate(list(sets.values())) if sets else np.empty(0)
 
 

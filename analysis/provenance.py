@@ -4,11 +4,17 @@ import hashlib
 import tomllib
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from analysis.cells import Cell
+from tracking.files import read_json
 from tracking.identity import REPOSITORY
+from tracking.schema import require
 
+PROVENANCE = "provenance.json"
+TOLD = ("finished", "mixed", "failed")
+"""States of a run that has ended and can be read."""
 DIGITS = 12
 """Of the hash that is shown."""
 
@@ -45,3 +51,17 @@ def describe(cell: Cell) -> dict[str, Any]:
 def stamp(cells: Iterable[Cell]) -> str:
     """The line under a table or figure."""
     return f"{benchmark()}, cells {cells_hash(cells)}"
+
+
+def lost(cells: Iterable[Cell], tables: Path) -> list[Cell]:
+    """The cells that the tables in a folder show as ended, and of which nothing is left to show.
+
+    What is no longer planned is not among them, nor anything where the folder does not say what its tables show.
+    """
+    try:
+        shown = read_json(tables / PROVENANCE) or {"cells": []}
+        require(shown, {"cells": [{"env": str, "variant": str, "seed": int, "state": str}]})
+    except (ValueError, OSError, RecursionError):
+        return []
+    told = {(entry["env"], entry["variant"], entry["seed"]) for entry in shown["cells"] if entry["state"] in TOLD}
+    return [cell for cell in cells if cell.state not in TOLD and (cell.env, cell.variant, cell.seed) in told]

@@ -70,9 +70,11 @@ def check(suite: Suite) -> Mapping[str, list[str] | None]:
     """
     found: dict[str, list[str] | None] = {}
     for cell in suite.cells:
-        name = f"{cell.env}/{cell.variant}/seed-{cell.seed}"
+        name = cell.name
         if cell.state == "unreadable":
             found[name] = [cell.reason]
+        elif cell.run is not None and NUM_ENVS not in cell.settings:
+            found[name] = [f"without the setting {NUM_ENVS}"]
         elif cell.run is not None:
             again = recompute(cell.run, suite.total_steps, suite.delta_ref, cell.settings[NUM_ENVS])
             found[name] = None if again is None else differences(cell.run, again)

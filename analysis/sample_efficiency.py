@@ -98,7 +98,7 @@ def within_noise_of_random(finals: Floats, random: Floats) -> bool:
         random: the random policy's mean return in every resample, (R,).
     """
     low, _ = percentile_interval(finals - random)
-    return bool(low <= 0)
+    return not low > 0
 
 
 def gain_over(baseline: Resampled, variant: Resampled, random: float, randoms: Floats, level: float) -> Gain:

@@ -189,7 +189,7 @@ def renew(suite: Suite, root: Path, before: int = 0) -> str:
         return f"tables and figures keep {before} published cells, since today's suite would show {shown}"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "suite.json", planned)
-    analyse(folder)
+    analyse(folder, replace_by_less=True)  # which was decided above
     return ""
 
 

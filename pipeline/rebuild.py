@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from analysis.__main__ import FIGURES, TABLES, replace, written_aside
+from analysis.__main__ import FIGURES, TABLES, refuse_less, replace, written_aside
 from analysis.cells import load_suite
 from analysis.figures import SOFTWARE
 from analysis.groups import gather
@@ -35,8 +35,9 @@ class Comparison:
 
 
 def rebuild(suite_dir: Path) -> Comparison:
-    """Make tables and figures of a published suite again. ValueError when its plan cannot be read."""
+    """Make tables and figures of a published suite again. ValueError when its plan or cells cannot be read."""
     results = gather(load_suite(suite_dir))
+    refuse_less(results, suite_dir)
     with written_aside(results, suite_dir) as aside:
         drawn_by = _other_software(suite_dir / FIGURES)
         compared = Comparison(

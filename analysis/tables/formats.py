@@ -1,4 +1,8 @@
-"""A table in three formats: CSV with every column, Markdown and LaTeX for reading."""
+"""A table in three formats: CSV with every column, Markdown and LaTeX for reading.
+
+Names, settings and reasons are other people's text. Here, and for figures in `mathtext`, it is made to mean nothing in
+the format that it is written in, once and for all text alike.
+"""
 
 import csv
 import io
@@ -7,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from analysis.text import one_line
 
 Record = Mapping[str, Any]
 """One row of a table's CSV file: strings, numbers, and None for null."""
@@ -48,6 +54,16 @@ LATEX = {
     "₁": r"$_1$",
     "₂": r"$_2$",
 }
+MARKUP = re.compile(
+    r"[\\`|$~]"
+    r"|\*(?!\s|$|: )"  # one before a space or at the end opens no emphasis, and marks an entry
+    r"|(?<![^\W_])_|_(?![^\W_])"  # within a word it is none
+    r"|<(?=[A-Za-z/!?])|&(?=[A-Za-z#])"  # HTML
+    r"|\](?=\()"  # a link
+)
+"""Where a character of a line means something in Markdown."""
+FORMULA = ("=", "+", "-", "@")
+"""First characters of what a spreadsheet computes."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +85,22 @@ class Table:
     words: Sequence[str] = ("Environment", "Algorithm")
 
     def csv(self) -> str:
-        """Every column, floats to `DIGITS` digits; null is an empty field, NaN is ``nan``, infinities are ``inf``."""
+        """Every column, floats to `DIGITS` digits; null is an empty field, NaN is ``nan``, infinities are ``inf``.
+
+        Text that a spreadsheet would compute has an apostrophe before it.
+        """
         file = io.StringIO()
         writer = csv.DictWriter(file, list(self.records[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _rounded(value) for name, value in record.items()} for record in self.records)
+        writer.writerows({name: _csv(value) for name, value in record.items()} for record in self.records)
         return file.getvalue()
 
     def markdown(self) -> str:
         """A pipe table under its caption and source."""
         alignment = [":--" if title in self.words else "--:" for title in self.header]
-        lines = [self.header, alignment, *([_markdown(entry) for entry in row] for row in self.rows)]
+        lines = [self.header, alignment, *([markdown(entry) for entry in row] for row in self.rows)]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{self.caption}\n\n{self.source}\n\n{table}\n"
+        return f"{markdown(self.caption)}\n\n{self.source}\n\n{table}\n"
 
     def latex(self) -> str:
         """A ``table`` environment that needs the package booktabs only."""
@@ -114,17 +133,28 @@ class Table:
 
 
 def latex(text: str) -> str:
-    """`text` with LaTeX's special characters and this package's symbols escaped, and minus signs as such."""
-    signed = re.sub(r"(?<![\w-])-(?=[\d∞])", "−", text)
+    """`text` on one line, with LaTeX's special characters and this package's symbols escaped, minus signs as such."""
+    signed = re.sub(r"(?<![\w-])-(?=[\d∞])", "−", one_line(text))
     return re.sub("|".join(map(re.escape, LATEX)), lambda match: LATEX[match.group()], signed)
 
 
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+def markdown(text: str) -> str:
+    """`text` on one line, with what would be Markdown or HTML in it escaped."""
+    return MARKUP.sub(lambda match: "\\" + match.group(), one_line(text))
 
 
-def _markdown(entry: str) -> str:
-    return " ".join(entry.split()).replace("|", r"\|")
+def mathtext(text: str) -> str:
+    """`text` on one line, without formulas to Matplotlib, which ends at one that it cannot read."""
+    return one_line(text).replace("\\", "∖").replace("$", r"\$")
+
+
+def _csv(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, str):
+        line = one_line(value)
+        return f"'{line}" if line.startswith(FORMULA) else line
+    return value
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -138,7 +168,7 @@ def number(value: float | None, digits: int = 3) -> str:
     if value == 0:
         return "0"
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value
-    if exponent < -3:
+    if exponent < -3 or exponent > 15:
         mantissa, _, power = f"{value:.{digits - 2}e}".partition("e")
         return f"{mantissa}e{int(power)}"
     return f"{value:.{max(0, digits - 1 - exponent)}f}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from analysis.cells import STATES, Cell
 from analysis.groups import Results
 from analysis.style import algorithm_name, environment_name
-from analysis.tables.formats import Table
+from analysis.tables.formats import Table, markdown
 from analysis.tables.words import budget, frames_of_a_run
 
 
@@ -16,7 +16,7 @@ def index(results: Results, tables: Sequence[Table]) -> str:
     count = Counter(cell.state for cell in suite.cells)
     states = ", ".join(f"{count[state]} {state}" for state in STATES if count[state])
     lines = [
-        f"# Suite {suite.name}",
+        f"# Suite {markdown(suite.name)}",
         "",
         f"{len(suite.cells)} planned runs of {budget(results)}{frames_of_a_run(results)}: {states}.",
         "",
@@ -34,9 +34,9 @@ def _unscored(cells: Iterable[Cell]) -> list[str]:
     """A line for all seeds of an algorithm on an environment that share their state and its reason."""
     seeds: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for cell in cells:
-        remark = " ".join(cell.remark.split())
-        seeds[environment_name(cell.env), algorithm_name(cell.variant), cell.state, remark].append(str(cell.seed))
+        seeds[environment_name(cell.env), algorithm_name(cell.variant), cell.state, cell.remark].append(str(cell.seed))
     return [
-        f"- {env}, {algorithm}, seed{'s' if len(which) > 1 else ''} {', '.join(which)}: **{state}**, {remark}"
+        f"- {markdown(env)}, {markdown(algorithm)}, seed{'s' if len(which) > 1 else ''} {', '.join(which)}: "
+        f"**{state}**, {markdown(remark)}"
         for (env, algorithm, state, remark), which in seeds.items()
     ]

@@ -96,6 +96,9 @@ def _record(results: Results, group: Group, level: float) -> dict[str, Any]:
     goal = float(threshold(level, np.asarray(random), np.asarray(final)))
     record |= {"random": random, "baseline_final": final, "threshold": goal}
     record |= _steps(group, goal)
+    if not np.isfinite(first_crossing(baseline.curve, np.asarray(goal), baseline.scores.steps)):
+        record["undefined"] = f"{algorithm_name(baseline.variant)}'s curve never reaches the threshold"
+        return record
     if not group.runs:
         record["undefined"] = f"{algorithm_name(group.variant)} has no run that finished with a score"
         return record
@@ -125,6 +128,8 @@ def _undefined(results: Results, env: str, baseline: Group | None) -> str:
         return f"{name} has no run that finished with a score"
     if env not in results.random_returns:
         return "the random policy was not evaluated"
+    if not np.isfinite(results.random[env]):
+        return "the random policy's returns are not finite"
     if within_noise_of_random(baseline.resampled_finals, results.resampled_random(env)):
         return f"{name}'s final scores are within noise of the random policy's"
     return ""

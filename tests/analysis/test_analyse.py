@@ -91,7 +91,7 @@ def test_a_failure_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.Monk
     ("plan", "complaint"),
     [
         (None, "no such file"),
-        ({"suite": "x"}, "without baseline, cells, delta_ref, exceptions, total_steps"),
+        ({"suite": "x"}, "suite.json: baseline: missing; let the pipeline write it again"),
         (
             {"suite": "x", "baseline": "a", "delta_ref": 0.02, "total_steps": 1, "exceptions": {}, "cells": []},
             "plans no cell",

@@ -138,6 +138,7 @@ def test_the_game_is_the_one_of_the_settings_whatever_the_task_is_called(tmp_pat
     suite_dir = write_suite(tmp_path, ["atari_pong"], ["npg"], 3, total_steps=60_000)
     plan = suite_dir / "suite.json"
     plan.write_text(plan.read_text().replace('"env": "atari_pong"', '"env": "pong_without_sticky_actions"'))
+    (suite_dir / "runs/atari_pong").rename(suite_dir / "runs/pong_without_sticky_actions")
     assert list(read(suite_dir).references) == ["pong_without_sticky_actions"]
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.cells import load_suite
+from analysis.cells import PUBLISHED_CELL, load_suite
 from analysis.condensed import CURVES, PART, Condensed, condense, from_published
 from analysis.curves import Column
 from analysis.episodes import Episodes
@@ -235,28 +236,29 @@ def test_a_statistic_that_does_not_follow_is_named(run: Condensed) -> None:
 def test_the_command_counts_what_agrees_and_what_cannot_be_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(ROOT)
     plan = json.loads((ROOT / "results/published/acktr/suite.json").read_text())
     old, new = plan["cells"][:2]
+    shutil.copytree(ROOT / "results/published/acktr/cells", tmp_path / "cells")
     header, _ = read_published(ROOT / old["published"])
+    path = tmp_path / PUBLISHED_CELL.format(**new)
     run = condensed(write(tmp_path / "run", 40, 2_048, 90), plan["total_steps"])
 
     def analyse(run: Condensed) -> tuple[int, str]:
         cell = header | {name: new[name] for name in ("env", "variant", "seed", "identity")} | {"run": run.header()}
-        write_published(tmp_path / "new.parquet", cell | {"format": FORMAT}, run.table())
+        write_published(path, cell | {"format": FORMAT}, run.table())
         monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path)])
         return main(), capsys.readouterr().out
 
-    plan |= {"cells": [old, new | {"published": str(tmp_path / "new.parquet")}], "delta_ref": header["delta_ref"]}
+    plan |= {"cells": [old, new], "delta_ref": header["delta_ref"]}
     (tmp_path / "suite.json").write_text(json.dumps(plan))
     run = replace(run, geometry=recomputed_geometry(run, header))
     assert analyse(run) == (0, "2 cells: 1 agree, 0 differ, 1 of format 2, without updates and episodes\n")
     code, said = analyse(replace(run, final_score=0.0))
     assert code == 1
     assert said.startswith(f"{new['env']}/{new['variant']}/seed-{new['seed']}: final_score\n")
-    (tmp_path / "new.parquet").write_bytes(b"")
+    path.write_bytes(b"")
     assert main() == 1
-    assert f"{tmp_path}/new.parquet: damaged" in capsys.readouterr().out
+    assert f"{path}: damaged" in capsys.readouterr().out
 
 
 def recomputed_geometry(run: Condensed, header: dict[str, Any]) -> dict[str, float | None]:
@@ -313,10 +315,10 @@ def test_the_size_of_a_realistic_cell(tmp_path: Path) -> None:
 def test_tables_have_kl_per_env_step_where_every_run_has_it(
     run: Condensed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(ROOT)
     plan = json.loads((ROOT / "results/published/acktr/suite.json").read_text())
     plan["cells"] = [cell for cell in plan["cells"] if cell["env"] == "hopper"]
     (tmp_path / "suite.json").write_text(json.dumps(plan))
+    shutil.copytree(ROOT / "results/published/acktr/cells", tmp_path / "cells")
     suite = load_suite(tmp_path)
     assert LATER[0] not in geometry(gather(suite, 50)).records[0]
     assert set(check(suite).values()) == {None}

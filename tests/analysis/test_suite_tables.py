@@ -125,7 +125,7 @@ def test_failed_missing_killed_and_running_cells_appear_with_their_reason(suite_
     assert scores["low"] is None  # two runs are too few
 
     page = index(results, [table])
-    assert "- Hopper, TRPO, seed 0: **failed**, FloatingPointError: KL is | not finite" in page
+    assert "- Hopper, TRPO, seed 0: **failed**, FloatingPointError: KL is \\| not finite" in page
     assert "- Hopper, TRPO, seed 1: **missing**, not started" in page
     assert "12 finished, 1 killed, 1 failed, 1 unreadable, 1 missing" in page
     assert r"FloatingPointError: KL is \| not finite |" in table.markdown()
