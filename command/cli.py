@@ -56,7 +56,8 @@ def cli(interrupt: Interrupt) -> None:
     @hydra.main(config_path=str(REPOSITORY / "conf"), config_name="config", version_base="1.3")
     def main(composed: DictConfig) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-        code = start(composed, interrupt, conf_files(HydraConfig.get().overrides.task))
+        overrides = cast(list[str], OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False))
+        code = start(composed, interrupt, conf_files(overrides))
         if code:
             sys.exit(code)
 
