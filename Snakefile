@@ -15,7 +15,7 @@ from snakemake.io import IOFile
 if Path.cwd().resolve() != Path(workflow.basedir).resolve():
     sys.exit(f"snakemake: runs in {workflow.basedir} alone, where train.py and conf/ are; leave out --directory")
 
-from command.names import is_hidden
+from command.names import check_name, is_hidden
 from command.output import never_fail
 from pipeline.cell import Contents
 from pipeline.options import OptionError, read_options
@@ -130,7 +130,13 @@ def say(message):
 
 def published_names():
     """The suites that `published` builds, whether they have a file in conf/ or not; none: all that are published."""
-    return (list(SUITES) or [OPTIONS["suite"]]) if "suite" in config else []
+    if "suite" not in config:
+        return []
+    try:
+        check_name("suite", OPTIONS["suite"].partition("@")[0])
+    except ValueError as error:
+        sys.exit(str(error))
+    return list(SUITES) or [OPTIONS["suite"]]
 
 
 wildcard_constraints:
@@ -200,7 +206,7 @@ rule analyse:
             str(path)
             for room in ("analysis", "tracking")
             for path in Path(room).rglob("*.*")
-            if path.suffix in (".py", ".csv") and not is_hidden(path.name)
+            if path.suffix in (".py", ".csv") and not any(map(is_hidden, path.parts))
         ),
     output:
         tables="results/{suite}/tables/index.md",

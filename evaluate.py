@@ -91,12 +91,14 @@ def replay(settings: ReplayConfig, task: str | None = None) -> list[dict[str, An
     return evaluate(config.env, evaluation, policy.actor(), policy.distribution.noise, normaliser, seeds)
 
 
-def recorded_settings(manifest: Path, recorded: dict[str, Any], task: str | None) -> RunConfig:
+def recorded_settings(manifest: Path, recorded: dict[str, Any] | None, task: str | None) -> RunConfig:
     """The settings of a run that a manifest records, for this machine. ValueError for what may not be taken from it.
 
     A run directory may come from anybody: no module that it names is imported unless the user names it as `task`, and
     nothing in it is looked up here.
     """
+    if not recorded:
+        raise ValueError(f"{manifest}: records no settings")
     if "${" in json.dumps(recorded):
         raise ValueError(f"{manifest}: a setting holds ${{...}}; a run records values, and nothing is looked up for it")
     config = OmegaConf.create(recorded)
@@ -113,7 +115,10 @@ def recorded_settings(manifest: Path, recorded: dict[str, Any], task: str | None
     if device == "cuda" and (index or "0").isdecimal() and int(index or 0) >= gpus:
         config.device = "cuda" if gpus else "cpu"
         print(f"the run's device is not here: replayed on {config.device}, where rounding differs", file=sys.stderr)
-    return typed(config)
+    try:
+        return typed(config)
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{manifest}: its settings are not those of a run ({describe(error)})") from error
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[ReplayConfig, str | None]:

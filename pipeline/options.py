@@ -33,5 +33,6 @@ def _typed(key: str, value: Any, wanted: type) -> Any:
         return str(value).lower() == "true"
     if type(value) is wanted and value != "":
         return value
-    what = {bool: "true or false", int: "a whole number", str: "a name, in a file with quotes around it"}[wanted]
-    raise OptionError(f"--config {key}={'' if value is None else value}: give {what}")
+    what = {bool: "true or false", int: "a whole number", str: "a name"}[wanted]
+    quoted = ", with quotes around it" if wanted is str and value not in (None, "") else ""
+    raise OptionError(f"--config {key}={'' if value is None else value}: give {what}{quoted}")
