@@ -46,7 +46,7 @@ def cli(interrupt: Interrupt) -> None:
     never_fail()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing
     sys.argv[1:] = [as_text(argument) for argument in sys.argv[1:]]
-    given = get_args_parser().parse_args()
+    given = get_args_parser().parse_intermixed_args()
     if given.multirun and not (given.help or given.hydra_help or given.info or given.cfg):
         sys.exit(sweep(given.overrides))
     if {"--help", "-h"} & set(sys.argv):  # there are no settings to show before these are chosen
