@@ -10,14 +10,24 @@ import re
 import sys
 from pathlib import Path
 
+from snakemake.io import IOFile
+
+if Path.cwd().resolve() != Path(workflow.basedir).resolve():
+    sys.exit(f"snakemake: runs in {workflow.basedir} alone, where train.py and conf/ are; leave out --directory")
+
+from command.names import check_name, is_hidden
+from command.output import never_fail
 from pipeline.cell import Contents
 from pipeline.options import OptionError, read_options
 from pipeline.overview import overview, state_of
-from pipeline.reuse import plan, reusable
+from pipeline.refusals import describe, refused_by_train, uncomposable
+from pipeline.reuse import is_planned, plan, reusable
 from pipeline.suites import RUN_DIR, SuiteError, load_suites
 from tracking.published import PublishedError
 
+never_fail()
 CONTENTS = Contents()
+FAULT = ""  # why there are no suites
 try:
     OPTIONS = read_options(
         config,
@@ -29,17 +39,25 @@ try:
             "sample_seed": 0,
             "stop_after": 0,
         },
+        workflow.config_settings.config_args or (),
     )
     SUITES = {suite.name: suite for suite in load_suites(OPTIONS["suite"])}
     PUBLISHED = {
         name: reusable(suite, CONTENTS) if OPTIONS["reuse_published"] else {} for name, suite in SUITES.items()
     }
 except (OptionError, SuiteError, PublishedError) as error:
-    sys.exit(str(error))
+    FAULT, SUITES, PUBLISHED = str(error), {}, {}
+    # The rule `published` reads no suite: what is published stays when its suite is gone.
+    if isinstance(error, OptionError) or not any(argument.partition(":")[0] == "published" for argument in sys.argv):
+        sys.exit(FAULT)
 
 CELLS = {(name, cell.env, cell.variant, str(cell.seed)): cell for name, suite in SUITES.items() for cell in suite.cells}
 TRAINED = {name: [cell for cell in suite.cells if cell not in PUBLISHED[name]] for name, suite in SUITES.items()}
 RETRIES = 2
+GRID = []  # what `all` is to make, once it was asked for
+
+# Whoever reads along may go away without taking a job with him.
+TEE = "2>&1 | (trap '' PIPE; tee {log:q} >&2 || true)"
 
 # Jobs run under the Python that runs Snakemake, whichever `python` the PATH finds first.
 os.environ.update(PYTHON=sys.executable)
@@ -52,20 +70,54 @@ def cell_of(wildcards):
 def tables_and_figures(wildcards):
     """What `all` asks for.
 
-    When Snakemake calls this it has not decided yet what to do: the time to say what is ahead, and to force the cells
-    whose results are there and do not count.
+    When Snakemake calls this it has not decided yet what to do: the time to refuse what cannot be trained, to say what
+    is ahead, and to force what is there and does not count, whatever Snakemake's own records say or lack.
     """
-    if workflow.is_main_process:
+    if FAULT:
+        sys.exit(FAULT)
+    if workflow.is_main_process and not GRID:
+        GRID.extend(SUITES)
+        states = {name: state_of(cells, CONTENTS) for name, cells in TRAINED.items()}
+        again = {name: state.failed if OPTIONS["retry_failed"] else [] for name, state in states.items()}
+        refuse_cells(
+            {
+                name: uncomposable(TRAINED[name], CONTENTS)
+                or (refused_by_train([*state.new, *state.changed, *again[name]], CONTENTS) if trains_here() else {})
+                for name, state in states.items()
+            }
+        )
         for name, suite in SUITES.items():
-            state = state_of(TRAINED[name], CONTENTS)
-            retried = state.failed if OPTIONS["retry_failed"] else []
-            workflow.dag.forcefiles.update(f"{cell.run_dir}/status.json" for cell in (*state.changed, *retried))
-            for line in overview(suite, state, CONTENTS, PUBLISHED[name], retried):
+            workflow.dag.forcefiles.update(outdated(name, [*states[name].changed, *again[name]]))
+            for line in overview(suite, states[name], CONTENTS, PUBLISHED[name], again[name]):
                 say(f"suite {name}: {line}")
         if len(SUITES) > 1:
             say(f"less: --config suite=NAME with one of {', '.join(SUITES)}, or with quick for a first look in minutes")
     done = ("tables/index.md", "figures/.complete")
     return [f"results/{name}/{file}" for name in SUITES for file in done]
+
+
+def trains_here():
+    """Whether cells are to train on this machine now, and not elsewhere or not at all as with -n."""
+    settings = workflow.executor_plugin.common_settings
+    return settings.local_exec and not settings.dryrun_exec and not settings.touch_exec
+
+
+def refuse_cells(refused):
+    """End with a line for each reason why train.py would refuse cells of a suite."""
+    lines = [f"suite {name}: {line}" for name, reasons in refused.items() for line in describe(reasons)]
+    if lines:
+        sys.exit("\n".join(lines))
+
+
+def outdated(name, cells):
+    """The files of a suite to be made again: results of these cells, a plan of another grid, tables of unknown origin."""
+    results = Path("results") / name
+    yield from (f"{cell.run_dir}/status.json" for cell in cells)
+    if not is_planned(results, plan(SUITES[name], PUBLISHED[name])):
+        yield f"{results}/suite.json"
+    tables = f"{results}/tables/index.md"
+    if workflow.persistence.metadata(IOFile(tables)) is None:
+        yield tables
 
 
 def any_of(names):
@@ -74,6 +126,17 @@ def any_of(names):
 
 def say(message):
     print(message, file=sys.stderr, flush=True)
+
+
+def published_names():
+    """The suites that `published` builds, whether they have a file in conf/ or not; none: all that are published."""
+    if "suite" not in config:
+        return []
+    try:
+        check_name("suite", OPTIONS["suite"].partition("@")[0])
+    except ValueError as error:
+        sys.exit(str(error))
+    return list(SUITES) or [OPTIONS["suite"]]
 
 
 wildcard_constraints:
@@ -115,9 +178,9 @@ rule train:
         overrides=lambda wildcards: cell_of(wildcards).overrides,
         run_dir=subpath(output[0], parent=True),
     shell:
-        '"$PYTHON" -m pipeline.run_cell {params.run_dir} --identity {params.identity:q} --attempt {resources.attempt} '
-        "--attempts {resources.attempts} --pipeline-pid $PPID "
-        '-- "$PYTHON" train.py {params.overrides:q} 2>&1 | tee {log} >&2'
+        '"$PYTHON" -m pipeline.run_cell {params.run_dir:q} --identity {params.identity:q} '
+        "--attempt {resources.attempt} --attempts {resources.attempts} --pipeline-pid $PPID "
+        f'-- "$PYTHON" train.py {{params.overrides:q}} {TEE}'
 
 
 # Rewritten whenever the grid changes, as it does with the suite file, a new algorithm or a newly published cell.
@@ -130,7 +193,7 @@ rule suite:
         reuse="--reuse" if OPTIONS["reuse_published"] else "",
         grid=lambda wildcards: json.dumps(plan(SUITES[wildcards.suite], PUBLISHED[wildcards.suite])),
     shell:
-        '"$PYTHON" -m pipeline.reuse {wildcards.suite} {params.reuse} > {output} 2> {log}'
+        '"$PYTHON" -m pipeline.reuse {wildcards.suite:q} {params.reuse} > {output:q} 2> {log:q}'
 
 
 # Repeated whenever a cell, the grid or the code that reads them changes.
@@ -143,7 +206,7 @@ rule analyse:
             str(path)
             for room in ("analysis", "tracking")
             for path in Path(room).rglob("*.*")
-            if path.suffix in (".py", ".csv")
+            if path.suffix in (".py", ".csv") and not any(map(is_hidden, path.parts))
         ),
     output:
         tables="results/{suite}/tables/index.md",
@@ -153,7 +216,7 @@ rule analyse:
     params:
         results=subpath(input.suite, parent=True),
     shell:
-        '"$PYTHON" -m analysis {params.results} > {log} 2>&1'
+        '"$PYTHON" -m analysis {params.results:q} > {log:q} 2>&1'
 
 
 # The rules below make nothing that Snakemake could find up to date: whoever names them, runs them.
@@ -166,7 +229,7 @@ rule publish:
     params:
         names=list(SUITES),
     shell:
-        '"$PYTHON" -m pipeline.publish {params.names} 2>&1 | tee {log} >&2'
+        f'"$PYTHON" -m pipeline.publish {{params.names:q}} {TEE}'
 
 
 # Published cells of other code than today's, taken over where the code of today gives the same bits.
@@ -177,7 +240,7 @@ rule carry:
     params:
         names=list(SUITES),
     shell:
-        '"$PYTHON" -m pipeline.carry {params.names} --jobs {threads} 2>&1 | tee {log} >&2'
+        f'"$PYTHON" -m pipeline.carry {{params.names:q}} --jobs {{threads}} {TEE}'
 
 
 # Tables and figures of the published suites from their cells alone, compared with those that are there.
@@ -185,9 +248,9 @@ rule published:
     log:
         "results/logs/published.log",
     params:
-        names=list(SUITES) if "suite" in config else [],
+        names=published_names(),
     shell:
-        '"$PYTHON" -m pipeline.rebuild {params.names} 2>&1 | tee {log} >&2'
+        f'"$PYTHON" -m pipeline.rebuild {{params.names:q}} {TEE}'
 
 
 # Some published cells trained again, as far as shows whether they come out the same.
@@ -200,14 +263,15 @@ rule verify:
         sample_seed=OPTIONS["sample_seed"],
         stop_after=OPTIONS["stop_after"],
     shell:
-        '"$PYTHON" -m pipeline.verify {params.names} --sample {params.sample} --sample-seed {params.sample_seed} '
-        "--stop-after {params.stop_after} 2>&1 | tee {log} >&2"
+        '"$PYTHON" -m pipeline.verify {params.names:q} --sample {params.sample} --sample-seed {params.sample_seed} '
+        f"--stop-after {{params.stop_after}} {TEE}"
 
 
 onsuccess:
-    for name in SUITES:
+    for name in GRID:
         say(f"suite {name}: tables in results/{name}/tables/index.md, figures in results/{name}/figures/")
 
 
 onerror:
-    say(f"suite {OPTIONS['suite']}: not complete; the same command goes on where this one ended")
+    for name in GRID:
+        say(f"suite {name}: not complete; the same command goes on where this one ended")

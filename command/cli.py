@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,15 +12,19 @@ from typing import Any, cast
 import hydra
 import numpy as np
 import torch
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from command.composition import conf_files
 from command.failures import describe, is_shortage, remedy
 from command.interrupt import Interrupt, Interrupted
-from command.refusals import refuse
+from command.names import check_name
+from command.output import never_fail
+from command.refusals import COMPOSING, refuse
+from command.sweep import sweep
 from command.watch import Watch
 from envs.normalisers import ObservationNormaliser
 from envs.snapshot import unresumable
@@ -38,22 +43,36 @@ log = logging.getLogger(__name__)
 
 def cli(interrupt: Interrupt) -> None:
     """Run `train.py`; settings that Hydra refuses are told in one line."""
+    never_fail()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing
+    sys.argv[1:] = [as_text(argument) for argument in sys.argv[1:]]
+    given = get_args_parser().parse_intermixed_args()
+    if given.multirun and not (given.help or given.hydra_help or given.info or given.cfg):
+        sys.exit(sweep(given.overrides))
     if {"--help", "-h"} & set(sys.argv):  # there are no settings to show before these are chosen
-        given = {argument.partition("=")[0] for argument in sys.argv}
-        sys.argv += [f"{key}={name}" for key, name in (("algorithm", "trpo"), ("env", "hopper")) if key not in given]
+        keys = {argument.partition("=")[0] for argument in sys.argv}
+        sys.argv += [f"{key}={name}" for key, name in (("algorithm", "trpo"), ("env", "hopper")) if key not in keys]
 
     @hydra.main(config_path=str(REPOSITORY / "conf"), config_name="config", version_base="1.3")
     def main(composed: DictConfig) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-        code = start(composed, interrupt, conf_files(HydraConfig.get().overrides.task))
+        overrides = cast(list[str], OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False))
+        code = start(composed, interrupt, conf_files(overrides))
         if code:
             sys.exit(code)
 
     try:
         main()
-    except (HydraException, OmegaConfBaseException) as error:
+    except COMPOSING as error:
         sys.exit(refuse(error))
+
+
+def as_text(argument: str) -> str:
+    """`run_dir=VALUE` with VALUE quoted: a path is text, whatever Hydra's grammar would take it for."""
+    key, _, value = argument.partition("=")
+    if key != "run_dir" or not value or value[0] in "'\"":
+        return argument
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
 def start(composed: DictConfig, interrupt: Interrupt, conf: Sequence[str] = ("conf",)) -> int:
@@ -141,6 +160,10 @@ def resumable(config: RunConfig) -> bool:
 
 def check(config: RunConfig) -> None:
     """Make what the settings describe once, small and unused, so that its parts can refuse them before any compute."""
+    if not config.run_dir.strip():
+        raise ValueError("run_dir: is empty; name a directory")
+    for part in re.split("[/:]", config.env.name):  # of a task with a namespace or a module
+        check_name("env.name", part)
     env = make(config.env, 1)
     sizes = spaces(env)
     env.close()

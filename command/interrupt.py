@@ -1,12 +1,15 @@
 """SIGINT and SIGTERM: no signal is lost, and none cuts an update in two unless a second one follows."""
 
+import ctypes
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+_PR_SET_PDEATHSIG = 1
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
@@ -76,3 +79,17 @@ class Interrupt:
         """Raise `Interrupted` if a signal was received."""
         if self.signal:
             raise Interrupted(self.signal)
+
+
+def die_with_parent() -> Callable[[], None] | None:
+    """What a child does before exec so that it gets SIGTERM when this process dies, however that happens."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def arm() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the call
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return arm

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from command.composition import conf_files
-from command.refusals import explain
+from command.refusals import COMPOSING, explain
 from pipeline.suites import Cell
 from tracking.identity import REPOSITORY, CellIdentity, code_of, identify, package_versions, starts
 
@@ -18,7 +17,7 @@ Overrides = tuple[str, ...]
 
 
 class Refused(ValueError):
-    """A cell whose settings Hydra refuses; the message says why."""
+    """A cell that has no identity: Hydra refuses its settings, or a file that it is made of cannot be read."""
 
 
 class Contents:
@@ -59,28 +58,37 @@ class Contents:
                 found |= self.identity(cell).parts["code"].keys()
             except Refused:  # it is trained from nothing, and train.py says why
                 continue
-            found.update(self._conf_files(_without_seed(cell)))
+            found.update(self._conf_files(without_seed(cell)))
         return found
 
     def _identify(self, cell: Cell) -> CellIdentity:
-        composed = self._compose(_without_seed(cell))
+        composed = self._compose(without_seed(cell))
         composed.seed = cell.seed
         try:
             settings = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
         except OmegaConfBaseException as error:
-            raise Refused(f"its settings are refused ({explain(error)})") from error
-        places = tuple(starts(settings))
-        if places not in self._code:
-            self._code[places] = code_of(places, self.root)
-        return identify(settings, self.root, self._code[places], self._versions)
+            raise Refused(explain(error, root=self.root)) from error
+        try:
+            places = tuple(starts(settings))
+            if places not in self._code:
+                self._code[places] = code_of(places, self.root)
+            return identify(settings, self.root, self._code[places], self._versions)
+        except SyntaxError as error:
+            raise Refused(f"{error.filename}, line {error.lineno}: not valid Python: {error.msg}") from error
+        except UnicodeDecodeError as error:
+            raise Refused(f"code of {', '.join(places)} is not UTF-8 ({error.reason}); save it as UTF-8") from error
+        except FileNotFoundError as error:
+            raise Refused(f"{error.filename}: there is no such file, and the settings name it") from error
+        except ValueError as error:
+            raise Refused(str(error)) from error
 
     def _compose(self, overrides: Overrides) -> DictConfig:
         if overrides not in self._composed:
             try:
                 with initialize_config_dir(str(self.root / "conf"), version_base="1.3"):
                     self._composed[overrides] = compose("config", list(overrides))
-            except (HydraException, OmegaConfBaseException) as error:
-                self._composed[overrides] = Refused(f"its settings are refused ({explain(error)})")
+            except COMPOSING as error:
+                self._composed[overrides] = Refused(explain(error, root=self.root))
         found = self._composed[overrides]
         if isinstance(found, Refused):
             raise found
@@ -93,5 +101,6 @@ class Contents:
         return self._conf[overrides]
 
 
-def _without_seed(cell: Cell) -> Overrides:
+def without_seed(cell: Cell) -> Overrides:
+    """The overrides that a cell shares with the other seeds of its kind."""
     return tuple(override for override in cell.overrides if not override.startswith("seed="))

@@ -7,7 +7,7 @@ from pipeline.cell import Contents, Refused
 from pipeline.forecast import forecast
 from pipeline.suites import Cell, Suite
 from tracking.identity import changes
-from tracking.manifest import STATUS, read_manifest, read_status, recorded_identity, uncommitted
+from tracking.manifest import STATUS, git_fault, read_manifest, read_status, recorded_identity, uncommitted
 
 NAMED = 6  # changes that a message lists before it counts the rest
 
@@ -62,7 +62,7 @@ def _changes(cell: Cell, contents: Contents) -> list[str]:
 def overview(
     suite: Suite, state: State, contents: Contents, published: Collection[Cell] = (), retried: Collection[Cell] = ()
 ) -> list[str]:
-    """A line each: what is done and ahead, at what cost; what has changed; what will keep new cells unpublishable.
+    """A line each: what will keep new cells unpublishable; what is done and ahead, at what cost; what has changed.
 
     Args:
         suite: the suite.
@@ -82,16 +82,21 @@ def overview(
     line += f", {len(to_train)} to train"
     line += f" ({len(retried)} failed before)" if retried else ""
     line += f": {forecast(to_train, suite.total_steps, state.changed, contents.root)}"
-    lines = [line]
-    if state.changed:
-        lines.append(_explain(state.changed))
-    if files := uncommitted(contents.files(to_train), contents.root):
-        more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
-        lines.append(
-            f"uncommitted changes in {', '.join(files[:NAMED])}{more}: what is trained now cannot be published; "
-            "commit first if it shall be"
-        )
-    return lines
+    fault = _unpublishable(contents, to_train)
+    changed = [_explain(state.changed)] if state.changed else []
+    return [*([fault] if fault else []), line, *changed]
+
+
+def _unpublishable(contents: Contents, cells: Collection[Cell]) -> str:
+    """Why what is trained now could not be published, and what would help; empty if it could be."""
+    lost = "what is trained now cannot be published"
+    if fault := git_fault(contents.root):
+        return f"{lost}, since it comes from no commit: {fault}"
+    files = uncommitted(contents.files(cells), contents.root)
+    more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+    return (
+        f"{lost}: uncommitted changes in {', '.join(files[:NAMED])}{more}; commit first if it shall be" if files else ""
+    )
 
 
 def _explain(changed: Mapping[Cell, list[str]]) -> str:

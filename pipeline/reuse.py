@@ -13,7 +13,10 @@ from typing import Any
 
 from pipeline.cell import Contents
 from pipeline.suites import Cell, Suite, SuiteError, load_suite
+from tracking.files import read_json
 from tracking.published import PATH, PublishedError, read_header
+
+PLAN = "suite.json"
 
 
 def published_path(suite: Suite, cell: Cell) -> str:
@@ -46,6 +49,15 @@ def plan(suite: Suite, published: Mapping[Cell, str]) -> dict[str, Any]:
         if cell in published:
             entry["published"] = published[cell]
     return described
+
+
+def is_planned(results: Path, planned: Mapping[str, Any]) -> bool:
+    """Whether the suite.json of a results directory, if there is any, is this plan."""
+    try:
+        found = read_json(results / PLAN)
+    except (ValueError, OSError):
+        return False
+    return found in (None, json.loads(json.dumps(planned)))
 
 
 def main(arguments: Sequence[str]) -> None:

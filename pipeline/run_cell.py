@@ -9,6 +9,7 @@
     1 and a status.json that says `failed`    exits 0: a failed cell is a finished one, shown with its reason
     3, the directory holds another run        moves it to RUN_DIR.old-<identity> and runs COMMAND once more
     4, another process trains there           exits 4
+    2, its settings are refused               records why and exits 0: another attempt would be refused, too
     130, 143, or while it is being stopped    exits likewise and records nothing: the next attempt goes on
     5, for want of disk or memory             exits 5; on the last attempt 0, with why in status.json
     6, it is no longer what was planned       exits 6 and records nothing: the same pipeline command plans it anew
@@ -19,7 +20,6 @@ wrapper itself cannot write, it says so in one line and exits 1.
 """
 
 import argparse
-import ctypes
 import os
 import re
 import shlex
@@ -32,6 +32,8 @@ from pathlib import Path
 
 import psutil
 
+from command.interrupt import die_with_parent
+from command.output import never_fail
 from tracking.lock import acquire
 from tracking.manifest import STATUS, read_manifest, read_status, write_status
 
@@ -42,7 +44,6 @@ FINISHED, FAILED, REFUSED, OTHER_IDENTITY, LOCKED, SHORTAGE, REPLACED = range(7)
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _HASH = re.compile(r"[0-9a-f]{64}")  # else it is why there is none, and train.py says so itself
-_PR_SET_PDEATHSIG = 1
 _ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 TUNABLES = "GLIBC_TUNABLES"
 _ALLOCATOR = ":".join(
@@ -128,7 +129,7 @@ def run_cell(
 
     recorded = status["reason"] if code == SHORTAGE and status is not None else None
     reason = recorded or _explain(code, last_line)
-    if attempt < attempts:
+    if attempt < attempts and code != REFUSED:
         (run_dir / STATUS).unlink(missing_ok=True)
         _say(run_dir, f"attempt {attempt} of {attempts}: {reason}")
         return code or 1
@@ -161,7 +162,7 @@ def _supervise(command: Sequence[str], log: int, stop: Stop) -> int:
         stderr=subprocess.STDOUT,
         env=process_environment() | {"PYTHONUNBUFFERED": "1"},  # the last words of a killed run reach the log
         start_new_session=True,
-        preexec_fn=_die_with_parent(),
+        preexec_fn=die_with_parent(),
     )
     kill_at: float | None = None
     while True:
@@ -174,20 +175,6 @@ def _supervise(command: Sequence[str], log: int, stop: Stop) -> int:
                 kill_at = time.monotonic() + GRACE
             elif kill_at is not None and time.monotonic() > kill_at:
                 child.kill()
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """What a child does before exec so that it gets SIGTERM when this process dies, however that happens."""
-    if sys.platform != "linux":
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def arm() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the call
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return arm
 
 
 def _move_away(run_dir: Path) -> Path:
@@ -245,6 +232,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pipeline-pid", type=int, help="stop when this process is gone")
     parser.add_argument("command", nargs="+", help="the training command, after --")
     options = parser.parse_args(arguments)
+    never_fail()
     stop = Stop(options.pipeline_pid)
     try:
         return run_cell(options.run_dir, options.command, options.attempt, options.attempts, stop, options.identity)

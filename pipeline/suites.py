@@ -13,7 +13,8 @@
     suites: [mujoco, atari-1m]   # instead of all that: other suites, one after the other
 
 `NAME@cuda` is the suite NAME on a GPU: `device=cuda` for every cell, and results of its own beside those of NAME.
-Nothing here imports torch: a mistake in a suite shows before anything is computed.
+Names are text, whatever they look like: a variant `0.10` is not `0.1`. Nothing here imports torch: a mistake in a suite
+shows before anything is computed.
 `python -m pipeline.suites NAME` prints the cells.
 """
 
@@ -21,6 +22,7 @@ import difflib
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,14 +30,21 @@ from typing import Any, TypeGuard
 
 import yaml
 
+from command.names import check_name, is_hidden
 from tracking.identity import REPOSITORY
 
 _KEYS = ("envs", "algorithms", "variants", "seeds", "total_steps", "delta_ref", "baseline", "overrides")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # becomes a directory
+_NAMES = ("envs", "algorithms", "variants", "baseline", "suites")  # keys whose scalars are names
 _OVERRIDE = re.compile(r"\+{0,2}([A-Za-z_][\w./@]*)=.*", re.DOTALL)
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
-_OF_THE_CELL = ("env", "algorithm", "seed", "total_steps", "run_dir")  # what the suite itself sets
+_OF_THE_CELL = ("env", "algorithm", "seed", "total_steps", "run_dir", "identity")  # what the pipeline itself sets
+_RESOLVER = re.compile(r"\$\{[^}]*:")
 
+MOST_CELLS = 20_000
+MOST_SHOWN = 200  # characters of a value that a message repeats
+MOST_BYTES = 1_000_000  # of a suite's file
+MOST_NODES = 100_000  # of its YAML, with every alias written out
+LARGEST = 2**63 - 1  # whole numbers are written to tables as 64 bits
 RUN_DIR = "results/{suite}/runs/{env}/{variant}/seed-{seed}"
 
 
@@ -82,7 +91,7 @@ class Suite:
 def load_suites(name: str, root: Path = REPOSITORY) -> tuple[Suite, ...]:
     """The suites that `name` stands for: those that it lists, or the one that it is. Raises SuiteError."""
     grid, at, device = name.partition("@")
-    path = root / "conf" / "suite" / f"{grid}.yaml"
+    path = _path(grid, root)
     try:
         settings = _read_yaml(path) if path.is_file() else {}
         listed = _listed(settings)
@@ -97,12 +106,13 @@ def load_suite(name: str, root: Path = REPOSITORY) -> Suite:
     """Read and check the suite `name`, NAME or NAME@DEVICE, of the repository at `root`. Raises SuiteError."""
     suites = _stems(root / "conf" / "suite")
     grid, at, device = name.partition("@")
+    path = _path(grid, root)
     if grid not in suites:
         raise SuiteError(f"suite {name}: unknown; {_offer(grid, suites)}")
     if at and not _DEVICE.fullmatch(device):
         raise SuiteError(f"suite {name}: unknown device {device!r}; {grid}@cuda trains {grid} on a GPU")
     try:
-        settings = _read_yaml(root / "conf" / "suite" / f"{grid}.yaml")
+        settings = _read_yaml(path)
         if listed := _listed(settings):
             raise SuiteError(f"made of other suites; name one of {', '.join(listed)}")
         return _unroll(name, settings, [f"device={device}"] if at else [], root)
@@ -110,14 +120,22 @@ def load_suite(name: str, root: Path = REPOSITORY) -> Suite:
         raise SuiteError(f"suite {name}: {error}") from None
 
 
+def _path(grid: str, root: Path) -> Path:
+    """The file of a suite. Raises SuiteError for what can be no name, before it is part of a path."""
+    _check_name("suite", grid)
+    return root / "conf" / "suite" / f"{grid}.yaml"
+
+
 def _listed(settings: Mapping[str, Any]) -> list[str]:
     """The suites that a suite is made of; none of a grid."""
     listed = settings.get("suites", [])
     if "suites" in settings and (not isinstance(listed, list) or not listed or len(settings) > 1):
         raise SuiteError("suites: must be a list and the only key, such as [mujoco, atari-1m]")
-    if repeated := [suite for suite in listed if listed.count(suite) > 1]:
+    if repeated := _repeated(listed):
         raise SuiteError(f"suites: {repeated[0]} is listed twice; list every suite once")
-    return list(map(str, listed))
+    for suite in listed:
+        _check_name("suites", suite)
+    return list(listed)
 
 
 def find_algorithms(root: Path = REPOSITORY) -> list[str]:
@@ -133,14 +151,19 @@ def _unroll(name: str, settings: Mapping[str, Any], device: list[str], root: Pat
     variants = _variants(settings.get("algorithms"), settings.get("variants"), root)
     seeds = _seeds(settings.get("seeds"))
     total_steps = settings.get("total_steps")
-    if not _is_int(total_steps) or total_steps < 1:
-        raise SuiteError(f"total_steps: {total_steps!r} is not a positive integer, such as 150000")
+    if not _is_int(total_steps) or not 1 <= total_steps <= LARGEST:
+        raise SuiteError(f"total_steps: {_shown(total_steps)} is not a positive integer, such as 150000")
     delta_ref = settings.get("delta_ref", 0.02)
     if not (_is_int(delta_ref) or isinstance(delta_ref, float)) or not 0 < delta_ref < float("inf"):
-        raise SuiteError(f"delta_ref: {delta_ref!r} is not a positive number, such as 0.02")
+        raise SuiteError(f"delta_ref: {_shown(delta_ref)} is not a positive number, such as 0.02")
     baseline = settings.get("baseline", "adam_pg")
     if not isinstance(baseline, str) or baseline not in variants:
-        raise SuiteError(f"baseline: no variant {baseline!r} in this suite; {_offer(str(baseline), variants)}")
+        raise SuiteError(f"baseline: no variant {_shown(baseline)} in this suite; {_offer(str(baseline), variants)}")
+    if (count := len(envs) * len(variants) * len(seeds)) > MOST_CELLS:
+        raise SuiteError(
+            f"{len(envs)} envs x {len(variants)} variants x {len(seeds)} seeds are {count:,} cells, above the limit of "
+            f"{MOST_CELLS:,}; make several suites of them"
+        )
     common = [*_overrides("overrides", settings.get("overrides", []), chosen=None), *device]
 
     # The more specific override comes later, and the last one wins: suite, environment, variant.
@@ -178,7 +201,7 @@ def _envs(entries: Any, root: Path) -> dict[str, tuple[str, list[str]]]:
     if not entries:
         raise SuiteError("envs: no environment is listed; list at least one, such as [halfcheetah]")
     if not isinstance(entries, list):
-        raise SuiteError(f"envs: {entries!r} is not a list, such as [halfcheetah, hopper]")
+        raise SuiteError(f"envs: {_shown(entries)} is not a list, such as [halfcheetah, hopper]")
     known = _stems(root / "conf" / "env")
     envs: dict[str, tuple[str, list[str]]] = {}
     for entry in entries:
@@ -198,9 +221,9 @@ def _variants(algorithms: Any, variants: Any, root: Path) -> dict[str, tuple[str
     known = find_algorithms(root)
     names = known if algorithms == "all" else algorithms or []
     if not isinstance(names, list):
-        raise SuiteError(f"algorithms: {algorithms!r} is neither `all` nor a list, such as [adam_pg, trpo]")
+        raise SuiteError(f"algorithms: {_shown(algorithms)} is neither `all` nor a list, such as [adam_pg, trpo]")
     if not isinstance(variants or {}, dict):
-        raise SuiteError(f"variants: {variants!r} is not a mapping from names to lists of overrides")
+        raise SuiteError(f"variants: {_shown(variants)} is not a mapping from names to lists of overrides")
     found: dict[str, tuple[str, list[str]]] = {}
     entries = [("algorithms", name, [f"algorithm={name}"]) for name in names]
     entries += [("variants", name, overrides) for name, overrides in (variants or {}).items()]
@@ -221,28 +244,43 @@ def _variants(algorithms: Any, variants: Any, root: Path) -> dict[str, tuple[str
 
 
 def _seeds(entry: Any) -> list[int]:
+    if _is_int(entry) and entry > MOST_CELLS:
+        raise SuiteError(f"seeds: {_shown(entry)} of them are above the limit of {MOST_CELLS:,} cells")
     seeds = list(range(entry)) if _is_int(entry) and entry > 0 else entry
     if entry in (None, 0) or seeds == []:
         raise SuiteError("seeds: no seed is listed; give a number of seeds, such as 5, or a list")
     if not isinstance(seeds, list) or not all(_is_int(seed) for seed in seeds):
-        raise SuiteError(f"seeds: {entry!r} is neither a positive integer nor a list of integers")
+        raise SuiteError(f"seeds: {_shown(entry)} is neither a positive integer nor a list of integers")
     for seed in seeds:
         if seed < 0:
-            raise SuiteError(f"seeds: {seed} is negative; seeds are 0 or above")
-        if seeds.count(seed) > 1:
-            raise SuiteError(f"seeds: {seed} is listed twice; list every seed once")
+            raise SuiteError(f"seeds: {_shown(seed)} is negative; seeds are 0 or above")
+        if seed > LARGEST:
+            raise SuiteError(f"seeds: {_shown(seed)} is too large; seeds go up to {LARGEST}")
+    if repeated := _repeated(seeds):
+        raise SuiteError(f"seeds: {repeated[0]} is listed twice; list every seed once")
     return seeds
+
+
+def _repeated(entries: Sequence[Any]) -> list[str]:
+    """The entries that are listed more than once, as text."""
+    return [entry for entry, count in Counter(map(str, entries)).items() if count > 1]
 
 
 def _overrides(setting: str, entries: Any, chosen: str | None) -> list[str]:
     """Check a list of overrides; with `chosen`, put the value of that one required key first."""
     if not isinstance(entries, list):
-        raise SuiteError(f"{setting}: {entries!r} is not a list of overrides, such as [key=value]")
+        raise SuiteError(f"{setting}: {_shown(entries)} is not a list of overrides, such as [key=value]")
     values, further = [], []
     for entry in entries:
         match = _OVERRIDE.fullmatch(entry) if isinstance(entry, str) else None
         if match is None:
-            raise SuiteError(f"{setting}: {entry!r} is not an override of the form key=value")
+            raise SuiteError(f"{setting}: {_shown(entry)} is not an override of the form key=value")
+        if "hydra" in re.split(r"[./@:]", match[1]):
+            raise SuiteError(f"{setting}: {entry}: how Hydra itself runs is not for a suite to set; remove it here")
+        if _RESOLVER.search(entry):
+            raise SuiteError(
+                f"{setting}: {entry}: a suite asks nothing of the machine it runs on; write the value, or ${{setting}}"
+            )
         if match[1] == chosen:
             values.append(entry.partition("=")[2])
         elif match[1] in _OF_THE_CELL:
@@ -254,41 +292,87 @@ def _overrides(setting: str, entries: Any, chosen: str | None) -> list[str]:
     return values + further
 
 
+class _Names(yaml.SafeLoader):
+    """Leaves scalars as the text that they are, but for null."""
+
+
+_Names.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; unlike `yaml.safe_load` alone, a key that is there twice is an error."""
-    text = path.read_text(encoding="utf-8")
+    """The mapping in a suite's file: names as text, numbers as numbers. Raises SuiteError, also for a repeated key."""
     try:
-        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader))
-        settings = yaml.safe_load(text)
+        if path.stat().st_size > MOST_BYTES:
+            raise SuiteError(f"{path} is larger than {MOST_BYTES:,} bytes, the limit of a suite")
+        text = path.read_text(encoding="utf-8")
+        _check_nodes(yaml.compose(text, Loader=yaml.SafeLoader), path)
+        typed, names = yaml.safe_load(text), yaml.load(text, Loader=_Names)
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error.strerror})") from None
+    except RecursionError:
+        raise SuiteError(f"{path}: nested too deeply") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise SuiteError(f"line {line} of {path}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, SuiteError):
+            raise
         raise SuiteError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if settings is None:
+    if typed is None:
         raise SuiteError(f"{path} is empty; it needs envs, algorithms, seeds and total_steps")
-    if not isinstance(settings, dict):
+    if not isinstance(typed, dict):
         raise SuiteError(f"{path} holds no mapping; it needs envs, algorithms, seeds and total_steps")
-    return settings
+    return {key: names[key] if key in _NAMES else value for key, value in typed.items()}
 
 
-def _refuse_repeated_keys(node: yaml.Node | None, where: str = "") -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            name = str(key.value)
-            if name in seen:
-                raise SuiteError(f"{where}{name} is listed twice; give every name once")
-            seen.add(name)
-            _refuse_repeated_keys(value, f"{where}{name}: ")
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_repeated_keys(item, where)
+def _check_nodes(root: yaml.Node | None, path: Path) -> None:
+    """Raise SuiteError for a key that is there twice, and for aliases that refer to themselves or multiply."""
+    sizes: dict[int, int | None] = {}  # of every node, with its aliases written out; None: not known yet
+
+    def size(node: yaml.Node, where: str) -> int:
+        if id(node) in sizes:
+            known = sizes[id(node)]
+            if known is None:
+                raise SuiteError(f"{path}: {where}an alias refers to what it is part of")
+            return known
+        sizes[id(node)], total, seen = None, 1, set()
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                name = str(key.value) if isinstance(key, yaml.ScalarNode) else ""
+                if name in seen:
+                    raise SuiteError(f"{where}{name} is listed twice; give every name once")
+                seen.add(name)
+                total += size(key, where) + size(value, f"{where}{name}: ")
+        elif isinstance(node, yaml.SequenceNode):
+            total += sum(size(item, where) for item in node.value)
+        if total > MOST_NODES:
+            raise SuiteError(f"{path}: {where}above {MOST_NODES:,} entries, aliases written out; write fewer")
+        sizes[id(node)] = total
+        return total
+
+    if root is not None:
+        size(root, "")
 
 
 def _check_name(setting: str, name: Any) -> None:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise SuiteError(f"{setting}: {name!r} is no name for a directory; use letters, digits and _ . + -")
+    try:
+        check_name(setting, name)
+    except ValueError as error:
+        raise SuiteError(str(error)) from None
+
+
+def _shown(value: Any) -> str:
+    """A value as it stands in a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = "a huge number"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def _is_int(value: Any) -> TypeGuard[int]:
@@ -296,7 +380,7 @@ def _is_int(value: Any) -> TypeGuard[int]:
 
 
 def _stems(directory: Path, suffix: str = ".yaml") -> set[str]:
-    return {path.stem for path in directory.glob(f"*{suffix}")}
+    return {path.stem for path in directory.glob(f"*{suffix}") if not is_hidden(path.name)}
 
 
 def _offer(name: str, known: Iterable[str]) -> str:

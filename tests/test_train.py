@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 import evaluate
-from command.cli import cli
+from command.cli import as_text, cli
 from command.interrupt import Interrupt
 from envs.rollout import Collector
 from tests.settings import compose, compose_raw, run
@@ -301,7 +302,10 @@ def test_replaying_a_finished_run_gives_its_evaluation_again(
     [
         (["run_dir={}/nothing"], "holds no run"),
         (["run_dir={}", "seed=-1"], "seed=-1"),
-        (["run_dir={}", "episode=3"], "episode"),
+        (["run_dir={}", "episode=3"], "episode: no such setting; python evaluate.py --help lists them all"),
+        (["run_dir={}", "render=true"], "render: no such setting"),
+        (["run_dir="], "run_dir: is empty"),
+        (["episodes=3"], "run_dir: must be given"),
         ([], "Settings:"),
     ],
 )
@@ -312,6 +316,95 @@ def test_replays_that_cannot_be_are_refused(
     output = capsys.readouterr()
     assert message in output.out + output.err
     assert code == (2 if arguments else 0)
+
+
+def forge(run_dir: Path, **settings: Any) -> None:
+    """Make a finished run's manifest say that it had other settings."""
+    manifest = json.loads((run_dir / "manifest.json").read_text())
+    config = OmegaConf.create(manifest["config"])
+    for key, value in settings.items():
+        OmegaConf.update(config, key.replace("__", "."), value)
+    manifest["config"] = OmegaConf.to_container(config, resolve=False)
+    (run_dir / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("finished") / "1.10 (ö)"
+    assert run(Path("x"), "algorithm=ppo", "env=gym", "env.id=CartPole-v1", as_text(f"run_dir={run_dir}")) == 0
+    return run_dir
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "copied"))
+
+
+def test_a_run_of_a_gpu_is_replayed_where_there_is_none(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for device in ("cuda", "cuda:3"):
+        forge(copied, device=device)
+        rows = evaluate.replay(evaluate.ReplayConfig(str(copied)))
+        assert rows == pq.read_table(copied / "evaluation.parquet").to_pylist()
+        assert "the run's device is not here: replayed on cpu" in capsys.readouterr().err
+    forge(copied, device="cuda:x")
+    assert evaluate.main([f"run_dir={copied}"]) == 2
+    assert "device=cuda:x: unknown; choose cpu" in capsys.readouterr().err
+
+
+def test_a_path_is_the_text_that_it_is(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert finished.name == "1.10 (ö)"
+    assert (finished / "status.json").exists()
+    assert evaluate.main([f"run_dir={finished}"]) == 0
+    assert evaluate.main([f"run_dir={finished.with_name('1.1')}"]) == 2
+    assert "1.1: holds no run" in capsys.readouterr().err
+
+
+def test_the_code_of_a_task_runs_for_who_names_it_and_never_for_the_run_directory_alone(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(copied))
+    (copied / "somebodys.py").write_text(
+        "import gymnasium, pathlib\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "gymnasium.register('Somebodys-v0', CartPoleEnv, max_episode_steps=500)\n"
+        "pathlib.Path(__file__).with_name('ran').touch()\n"
+    )
+    forge(copied, env__id="somebodys:Somebodys-v0")
+    for arguments, message in (
+        ([], "its task is code of the module somebodys; if you trust it, add env.id=somebodys:Somebodys-v0"),
+        (["env.id=CartPole-v1"], "env.id=CartPole-v1: the run's task is somebodys:Somebodys-v0"),
+    ):
+        assert evaluate.main([f"run_dir={copied}", *arguments]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    assert not (copied / "ran").exists()
+    assert evaluate.main([f"run_dir={copied}", "env.id=somebodys:Somebodys-v0"]) == 0
+    assert (copied / "ran").exists()
+
+
+def test_nothing_is_looked_up_for_a_stored_setting(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SECRET", "CartPole-v1")
+    for key, value in (("env__id", "${oc.env:SECRET}"), ("env__kwargs", {"x": ["${seed}"]})):
+        forge(copied, **{key: value})
+        assert evaluate.main([f"run_dir={copied}"]) == 2
+        assert "a setting holds ${...}; a run records values" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_not_of_the_settings_is_named(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    forge(copied, network__hidden=[8])
+    assert evaluate.main([f"run_dir={copied}"]) == 2
+    said = capsys.readouterr().err
+    assert f"{copied / 'checkpoint'}: is not of the run's settings" in said
+    assert said.count("\n") == 1
+    (copied / "checkpoint").unlink()
+    assert evaluate.main([f"run_dir={copied}"]) == 2
+    assert "checkpoint: cannot be read (No such file or directory)" in capsys.readouterr().err
 
 
 REFUSED = {
@@ -325,7 +418,15 @@ REFUSED = {
     "algorithm=trpo env=hopper fisher=diag": "fisher=diag: unknown; ",
     "algorithm=trpo env=hopper foo=1": "foo: no such setting",
     "algorithm=trpo env=hopper algorithm.clip=1": "algorithm.clip: no such setting",
-    "algorithm=trpo env=hopper +algorithm.clip=1": "clip",
+    "algorithm=trpo env=hopper +algorithm.clip=1": "algorithm.clip: no such setting; python train.py --help lists",
+    "algorithm=trpo env=hopper +env.render=1": "env.render: no such setting; python train.py --help lists them all",
+    "algorithm=trpo env=hopper ++network=3": "one value for a group of settings; set one of the group, as in network.",
+    "algorithm=trpo,npg env=hopper": "algorithm=trpo,npg: several values; -m trains them one after the other",
+    "algorithm=trpo env=hopper seed": "seed: is no setting with a value; write KEY=VALUE",
+    "algorithm=trpo env=hopper env.id=a=b": "takes for its own; quote it, as in 'env.id=\"a=b\"'",
+    "algorithm=trpo env=hopper env.name=../..": "env.name: '..' is no name for a directory; use letters and digits",
+    "algorithm=trpo env=hopper run_dir=": "run_dir: is empty; name a directory",
+    "algorithm=trpo env=hopper run_dir=${oc.env:NO_SUCH_VARIABLE}": "run_dir: KeyError raised while resolving",
     "algorithm=trpo env=hopper env.kwargs.foo=1": "+env.kwargs.NAME=VALUE",
     "algorithm=trpo env=hopper seed=abc": "seed: Value 'abc'",
     "algorithm=trpo env=hopper algorithm.delta=wide": "algorithm.delta: Value 'wide'",

@@ -118,6 +118,19 @@ def git_state(files: Iterable[str], root: Path = REPOSITORY) -> dict[str, Any] |
     return {"commit": commit, "dirty": bool(uncommitted(files, root))}
 
 
+def git_fault(root: Path = REPOSITORY) -> str:
+    """Why `git_state` knows no commit of the repository at `root`, in git's own words; empty if it knows one."""
+    try:
+        toplevel, *_ = _run_git(root, "rev-parse", "--show-toplevel", "HEAD").splitlines()
+    except subprocess.CalledProcessError as error:
+        return " ".join(str(error.stderr).split()) or f"git ends with exit code {error.returncode}"
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"git cannot be run ({error})"
+    if Path(toplevel).resolve() != root.resolve():
+        return f"its files are those of another repository, {toplevel}"
+    return ""
+
+
 def uncommitted(files: Iterable[str], root: Path = REPOSITORY) -> list[str]:
     """Those of the files and folders that differ from the commit, untracked ones included."""
     said = _git(root, "status", "--porcelain", "--untracked-files=all", "--no-renames", "-z", "--", *files) or ""
@@ -125,13 +138,16 @@ def uncommitted(files: Iterable[str], root: Path = REPOSITORY) -> list[str]:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    # --no-optional-locks: several runs start side by side and must not fight for the index.
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return _run_git(root, *arguments)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout
+
+
+def _run_git(root: Path, *arguments: str) -> str:
+    # --no-optional-locks: several runs start side by side and must not fight for the index.
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
 
 
 def cpu_model() -> str:

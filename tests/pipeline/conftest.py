@@ -24,7 +24,7 @@ identity = settings.get("identity", "a" * 64)
 print("threads", os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"], "pid", os.getpid())
 if mode == "replaced":
     sys.exit(6)
-if mode == "refuse":
+if mode in ("refuse", "refuse_late"):
     sys.exit(2 if print("total_steps: 5 is too few", file=sys.stderr) is None else 0)
 if mode == "import_error":
     import a_module_that_is_not_there
@@ -90,6 +90,16 @@ checkpoint: {interval: 60}
 evaluation: {episodes: 5}
 """
 
+# Refuses what train.py would refuse before any compute: the setting `mode` says so.
+FAKE_CHECK = """
+import json, sys
+
+runs = json.load(sys.stdin)
+with open("checked", "a") as file:
+    print(len(runs), file=file)
+json.dump(["total_steps: 5 is too few" if "mode=refuse" in run else None for run in runs], sys.stdout)
+"""
+
 FAKE_ANALYSIS = """
 import json, sys
 from pathlib import Path
@@ -140,5 +150,6 @@ def repository(tmp_path: Path) -> Path:
     (root / "training" / "loop.py").touch()
     (root / "envs" / "gym.py").touch()
     (root / "train.py").write_text(FAKE_TRAIN)
+    (root / "command" / "check.py").write_text(FAKE_CHECK)
     (root / "analysis" / "__main__.py").write_text(FAKE_ANALYSIS)
     return root

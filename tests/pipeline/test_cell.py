@@ -1,13 +1,16 @@
 """What cells are made of today: identities as train.py records them, and the files behind them."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.cell import Contents, Refused
+from pipeline.refusals import describe, refused_by_train, uncomposable
 from pipeline.suites import Cell
 from tracking.identity import REPOSITORY, changes
 
@@ -76,10 +79,52 @@ def test_settings_that_hydra_refuses_are_named_in_place_of_a_hash(repository: Pa
     contents = Contents(repository)
     for override, message in {"clipp=1": "clipp: no such setting", "critic=plan": "did you mean plain?"}.items():
         wrong = Cell("hopper", "trpo", "trpo", 0, (*OVERRIDES, override), "results/x")
-        with pytest.raises(Refused, match="its settings are refused"):
+        with pytest.raises(Refused, match=re.escape(message)):
             contents.identity(wrong)
         assert message in contents.hash(wrong)
         assert contents.files([wrong]) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "conf/algorithm/trpo.yaml",
+            b"a: [1\n",
+            "conf/algorithm/trpo.yaml, line 2: not valid YAML: expected ',' or ']'",
+        ),
+        ("conf/algorithm/trpo.yaml", b"a: 1\na: 2\n", "conf/algorithm/trpo.yaml, line 2: not valid YAML: found dupl"),
+        ("conf/algorithm/trpo.yaml", b"a: \x07\n", "conf/algorithm/trpo.yaml: not valid YAML: special characters"),
+        ("conf/env/hopper.yaml", "# größe\n".encode("latin-1"), "conf/env/hopper.yaml: not UTF-8 (byte 4); save it as"),
+        ("conf/env/hopper.yaml", b"a: &a [*a]\n", "conf/: settings that nest without end"),
+        ("conf/env/hopper.yaml", b"defaults: [nope]\n", "In 'env/hopper': Could not load 'env/nope'."),
+        ("algorithms/trpo.py", b"def f(:\n", "algorithms/trpo.py, line 1: not valid Python: "),
+        ("algorithms/trpo.py", b"# gr\xf6\n", "is not UTF-8"),
+        ("conf/algorithm/trpo.yaml", b"name: tropo\n", "algorithms/tropo.py: there is no such file, and the settings"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_in_one_line(
+    repository: Path, file: str, content: bytes, message: str
+) -> None:
+    (repository / file).write_bytes(content)
+    (repository / "conf" / "env" / "._hopper.yaml").write_bytes(b"\xff")  # nobody's
+    [(reason, cells)] = uncomposable([CELL], Contents(repository)).items()
+    assert message in reason
+    assert "\n" not in reason
+    assert cells == [CELL]
+
+
+def test_train_py_is_asked_once_for_all_seeds_of_a_kind(repository: Path) -> None:
+    seeds = [Cell("hopper", "trpo", "trpo", k, (*OVERRIDES[:2], f"seed={k}", OVERRIDES[3]), "x") for k in range(3)]
+    bad = [replace(cell, variant="bad", overrides=(*cell.overrides, "mode=refuse")) for cell in seeds]
+    refused = refused_by_train([*seeds, *bad], Contents(repository))
+    assert refused == {"total_steps: 5 is too few": bad}
+    assert (repository / "checked").read_text() == "2\n"
+    assert describe(refused) == ["refused: bad on hopper (3 cells): total_steps: 5 is too few"]
+    assert refused_by_train([], Contents(repository)) == {}
+    (repository / "command" / "check.py").write_text("import nothing_of_this_name")
+    [reason] = refused_by_train(seeds, Contents(repository))
+    assert reason == "settings cannot be checked (ModuleNotFoundError: No module named 'nothing_of_this_name')"
 
 
 def test_the_files_of_a_cell_are_those_of_its_code_and_its_settings() -> None:

@@ -13,7 +13,7 @@ from pipeline.options import OptionError, read_options
 from pipeline.overview import overview, state_of
 from pipeline.suites import Cell, Suite
 from tracking.identity import REPOSITORY, CellIdentity
-from tracking.manifest import write_manifest, write_status
+from tracking.manifest import git_fault, write_manifest, write_status
 from tracking.tables import Table
 
 COSTS = """# measured somewhere
@@ -157,6 +157,7 @@ def today(monkeypatch: pytest.MonkeyPatch) -> dict[Cell, CellIdentity]:
     edited: dict[Cell, CellIdentity] = {}
     monkeypatch.setattr(Contents, "identity", lambda self, one: edited.get(one) or identity(one))
     monkeypatch.setattr(Contents, "files", lambda self, cells: set())
+    monkeypatch.setattr("pipeline.overview.git_fault", lambda root: "")
     return edited
 
 
@@ -233,11 +234,43 @@ def test_uncommitted_changes_are_named_where_they_concern_the_cells(
     git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "one")
     monkeypatch.setattr(Contents, "files", lambda self, cells: {"training/loop.py"})
     (root / "README.md").write_text("two\n")
+    (root / "training" / ".loop.py.swp").write_text("an editor's")
     assert len(say(root, [cell("hopper", "npg")])) == 1
     (root / "training/loop.py").write_text("two\n")
-    assert say(root, [cell("hopper", "npg")])[1] == (
-        "uncommitted changes in training/loop.py: what is trained now cannot be published; commit first if it shall be"
+    assert say(root, [cell("hopper", "npg")])[0] == (
+        "what is trained now cannot be published: uncommitted changes in training/loop.py; commit first if it shall be"
     )
+
+
+@pytest.mark.parametrize(
+    ("git", "reason"),
+    [
+        (None, "fatal: not a git repository"),
+        (
+            "#!/bin/sh\necho \"fatal: detected dubious ownership in repository at '$PWD'\" >&2\nexit 128\n",
+            "dubious owner",
+        ),
+        ("#!/bin/sh\necho /elsewhere\necho 0123\n", "its files are those of another repository, /elsewhere"),
+        ("", "git cannot be run"),
+    ],
+    ids=["none", "of another owner", "inside another", "no git"],
+)
+def test_the_first_line_says_why_git_knows_no_commit(
+    root: Path, today: dict[Cell, CellIdentity], monkeypatch: pytest.MonkeyPatch, git: str | None, reason: str
+) -> None:
+    if git is not None:
+        (root / "bin").mkdir()
+        monkeypatch.setenv("PATH", str(root / "bin"))
+    if git:
+        (root / "bin" / "git").write_text(git)
+        (root / "bin" / "git").chmod(0o755)
+    monkeypatch.setattr("pipeline.overview.git_fault", git_fault)
+    first = say(root, [cell("hopper", "npg")])[0]
+    assert first.startswith("what is trained now cannot be published, since it comes from no commit: ")
+    assert reason in first
+    assert "\n" not in first
+    train(root, cell("hopper", "npg"), 1000, 1.0)
+    assert say(root, [cell("hopper", "npg")]) == ["1 cells, 1 done"]
 
 
 @pytest.mark.parametrize(
@@ -251,6 +284,8 @@ def test_uncommitted_changes_are_named_where_they_concern_the_cells(
         ({"retry_failed": 1}, "--config retry_failed=1: give true or false"),
         ({"n": "few"}, "--config n=few: give a whole number"),
         ({"n": True}, "--config n=True: give a whole number"),
+        ({"x": None}, "--config x=: give a name"),
+        ({"x": 1.1}, "--config x=1.1: give a name, with quotes around it"),  # of a file, as 1.10 stands there
     ],
 )
 def test_a_bad_option_is_refused_in_one_line(given: dict[str, Any], message: str) -> None:
@@ -267,4 +302,9 @@ def test_options_have_their_defaults_and_the_types_of_these() -> None:
         False,
     ]
     assert read_options({}, defaults) == defaults
-    assert read_options({"x": 5, "retry_failed": True, "n": 4}, defaults) == {"x": "5", "retry_failed": True, "n": 4}
+    assert read_options({"x": "5", "retry_failed": True, "n": 4}, defaults) == {"x": "5", "retry_failed": True, "n": 4}
+
+
+def test_a_name_is_what_was_written_and_not_what_snakemake_made_of_it() -> None:
+    for value, written in ((1.1, "1.10"), (7, "007"), (True, "True"), ({"a": "b"}, "a: b"), (1e3, "1e3")):
+        assert read_options({"x": value}, {"x": "quick"}, [f"x={written}"]) == {"x": written}

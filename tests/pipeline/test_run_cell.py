@@ -127,7 +127,6 @@ def test_a_recorded_failure_is_a_finished_cell_at_once(cell: Cell) -> None:
     ("mode", "code", "reason"),
     [
         ("import_error", 1, "ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
-        ("refuse", 2, "refused: total_steps: 5 is too few"),
         ("kill", 137, "killed by signal 9 (out of memory?)"),
         ("shortage_unrecorded", 5, "no disk or memory left: checkpoint: No space left on device"),
     ],
@@ -148,6 +147,22 @@ def test_an_end_without_status_is_tried_again_and_recorded_at_the_last_attempt(
         "env_steps": None,
         "episode_return": None,
     }
+
+
+def test_what_is_refused_is_recorded_at_once_since_it_would_be_refused_again(cell: Cell) -> None:
+    code, said = cell.run("mode=refuse", attempt=1, identity=IDENTITY)
+    assert code == 0
+    assert "failed: refused: total_steps: 5 is too few" in said
+    assert (cell.status["status"], cell.status["identity"]) == ("failed", IDENTITY)
+
+
+def test_a_wrapper_that_nobody_hears_ends_as_ever(cell: Cell) -> None:
+    """Its last words go to a pipe that is closed, as those of a terminal that is gone."""
+    process = cell.start("mode=fail")
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.wait(timeout=DEADLINE) == 0
+    assert cell.status["reason"] == "parameters are not finite"
 
 
 def test_a_shortage_is_tried_again_and_its_status_stays_at_the_last_attempt(cell: Cell) -> None:

@@ -1,7 +1,9 @@
 """The Snakefile under a real Snakemake, in a small repository with a stand-in for train.py (conftest.py)."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ envs: [halfcheetah, {other: [env=gym, 'env.id="It''s-v1"']}]
 algorithms: [adam_pg]
 variants:
   broken: [algorithm=trpo, mode=fail]
-  refused: [algorithm=trpo, mode=refuse]
+  refused: [algorithm=trpo, mode=refuse_late]
   unlucky: [algorithm=trpo, mode=finish_second]
 seeds: 1
 total_steps: 4096
@@ -86,7 +88,7 @@ def test_a_bare_command_completes_a_grid_with_failing_cells(grid: Grid) -> None:
         assert f"{env} refused 0 failed refused: total_steps: 5 is too few" in grid.index
     assert (grid.results / "figures" / ".complete").exists()
     log = (grid.results / "runs" / "other" / "refused" / "seed-0" / "train.log").read_text()
-    assert log.count("total_steps: 5 is too few") == 3  # one per attempt, none lost
+    assert log.count("total_steps: 5 is too few") == 1  # it would be refused again
     assert """'env.id="It'"'"'s-v1"'""" in log  # an override reaches the run as it stands in the suite
 
 
@@ -239,6 +241,107 @@ def test_a_bad_suite_ends_in_one_line(grid: Grid, arguments: list[str], text: st
     profile, refusal = done.stderr.splitlines()
     assert profile.startswith("Using workflow specific profile")
     assert re.match(message, refusal)
+
+
+def test_a_grid_with_settings_that_are_refused_ends_before_it_begins(grid: Grid) -> None:
+    """Those that Hydra refuses without asking train.py, whose answer then is one for all seeds."""
+    text = SUITE.replace("seeds: 1", "seeds: 3")
+    for old, new, reason in (
+        ("mode=fail", "modee=fail", "modee: no such setting; python train.py --help lists them all"),
+        ("mode=fail", "mode=refuse", "total_steps: 5 is too few"),
+    ):
+        grid.suite.write_text(text.replace(old, new))
+        code, said = grid.run()
+        assert code == 1
+        assert said.splitlines()[-1] == (
+            f"suite tiny-1k: refused: broken on halfcheetah, broken on other (6 cells): {reason}"
+        )
+        assert not grid.results.exists()
+    assert (grid.repository / "checked").read_text() == "8\n"
+
+
+def test_the_cells_are_asked_what_they_are_where_snakemake_knows_nothing(grid: Grid) -> None:
+    """After `make clean`, and in another clone: only what is of today counts, in runs, plan and tables."""
+    grid.suite.write_text("envs: [hopper]\nalgorithms: all\nseeds: 1\ntotal_steps: 4096\n")
+    grid.complete()
+    index = grid.results / "tables" / "index.md"
+
+    shutil.rmtree(grid.repository / ".snakemake")
+    index.write_text("of unknown origin")
+    assert "suite tiny-1k: 2 cells, 2 done\n" in grid.complete()
+    assert "finished" in grid.index
+    assert grid.moved_away() == []
+    assert "Nothing to be done" in grid.complete()
+
+    shutil.rmtree(grid.repository / ".snakemake")  # and the grid is another: of delta_ref alone
+    grid.suite.write_text(grid.suite.read_text() + "delta_ref: 0.5\n")
+    assert "suite tiny-1k: 2 cells, 2 done\n" in grid.complete()
+    assert json.loads((grid.results / "suite.json").read_text())["delta_ref"] == 0.5
+    assert grid.moved_away() == []
+
+    shutil.rmtree(grid.repository / ".snakemake")
+    algorithm = grid.repository / "conf" / "algorithm" / "trpo.yaml"
+    algorithm.write_text(algorithm.read_text().replace("0.2", "0.01"))
+    said = grid.complete()
+    assert "suite tiny-1k: 1 out of date: " in said
+    assert grid.moved_away() == ["hopper/trpo"]
+
+
+def test_runs_of_something_else_in_the_folder_of_a_suite_are_no_results_of_it(grid: Grid) -> None:
+    grid.suite.write_text("envs: [hopper]\nalgorithms: [adam_pg]\nseeds: 1\ntotal_steps: 4096\n")
+    grid.complete()
+    other = grid.repository / "results" / "other"
+    grid.results.rename(other)
+    grid.suite.rename(grid.suite.with_name("other.yaml"))
+    (grid.suite.with_name("other.yaml")).write_text(
+        "envs: [hopper]\nalgorithms: [adam_pg]\nseeds: 1\ntotal_steps: 8192\n"
+    )
+    said = grid.complete("suite=other")
+    assert "suite other: 1 out of date: " in said
+    assert list(other.glob("runs/hopper/adam_pg/seed-0.old-*"))
+
+
+def test_a_suite_is_the_one_that_was_written(grid: Grid) -> None:
+    text = "envs: [hopper]\nalgorithms: [adam_pg]\nseeds: {}\ntotal_steps: 4096\n"
+    for name, seeds in (("1.1", 1), ("1.10", 2), ("007", 3)):
+        grid.suite.with_name(f"{name}.yaml").write_text(text.format(seeds))
+    for name, seeds in (("1.10", 2), ("007", 3)):
+        assert f"suite {name}: {seeds} cells, 0 done" in grid.complete(f"suite={name}", "-n", "--quiet", "host")
+
+
+def test_closing_lines_are_those_of_what_was_asked_for(grid: Grid) -> None:
+    """`published` needs no suite, and neither it nor a failing `publish` says a word of tables of a grid."""
+    (grid.repository / "pipeline" / "rebuild.py").write_text("import sys; print('rebuilt', sys.argv[1:])")
+    (grid.repository / "pipeline" / "publish.py").write_text("import sys; sys.exit('nothing to publish')")
+    for arguments, code, words in (
+        (["published", "--config", "suite=gone"], 0, "rebuilt ['gone']"),
+        (["published"], 0, "rebuilt []"),
+        (["publish", "--config", "suite=tiny-1k"], 1, "nothing to publish"),
+        (["published", "--config", "suite=../x"], 1, "suite: '../x' is no name for a directory"),
+    ):
+        done = subprocess.run([SNAKEMAKE, *arguments], cwd=grid.repository, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert words in done.stderr
+        assert "tables in" not in done.stderr
+        assert "the same command goes on" not in done.stderr
+
+
+def test_another_directory_is_refused_in_one_line(grid: Grid, tmp_path: Path) -> None:
+    code, said = grid.run("--directory", str(tmp_path))
+    assert code == 1
+    assert said.splitlines()[-1] == (
+        f"snakemake: runs in {grid.repository} alone, where train.py and conf/ are; leave out --directory"
+    )
+
+
+def test_hidden_and_editors_files_are_no_code_of_the_analysis(grid: Grid) -> None:
+    (grid.repository / "analysis" / ".#curves.py").symlink_to("somebody@somewhere.1234")
+    (grid.repository / "analysis" / ".ipynb_checkpoints").mkdir()
+    (grid.repository / "analysis" / ".ipynb_checkpoints" / "curves-checkpoint.py").touch()
+    grid.suite.write_text("envs: [hopper]\nalgorithms: [adam_pg]\nseeds: 1\ntotal_steps: 4096\n")
+    said = grid.complete("-n", "--quiet", "host")
+    assert "rule analyse" in said
+    assert "curves" not in said
 
 
 def test_lint_asks_for_nothing_but_conda(grid: Grid) -> None:

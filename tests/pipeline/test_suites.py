@@ -181,8 +181,137 @@ def test_an_unknown_suite_offers_those_there_are(repository: Path) -> None:
     (repository / "conf" / "suite" / "quick.yaml").touch()
     with pytest.raises(SuiteError, match=r"^suite quikc: unknown; did you mean quick\?"):
         load_suite("quikc", repository)
-    with pytest.raises(SuiteError, match=r"^suite \.\./suite/quick: unknown; "):
-        load_suite("../suite/quick", repository)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../suite/quick", "is no name for a directory; use letters and digits"),
+        ("my suite", "is no name for a directory"),
+        ("größe", "is no name for a directory"),
+        ("$(touch x)", "is no name for a directory"),
+        ("-quick", "is no name for a directory"),
+        (".hidden", "is no name for a directory"),
+        ("x" * 101, "more than 100 characters"),
+        *(
+            (name, "has a meaning of its own in results/; choose another name")
+            for name in ("adhoc", "published", "logs")
+        ),
+    ],
+)
+@pytest.mark.parametrize("place", ["file", "listed", "envs", "variants"])
+def test_names_are_checked_in_one_way_wherever_they_stand(
+    repository: Path, name: str, message: str, place: str
+) -> None:
+    def attempt() -> None:
+        if place == "file":
+            if "/" not in name:
+                (repository / "conf" / "suite" / f"{name}.yaml").write_text(yaml.safe_dump(GOOD))
+            load_suites(name, repository)
+        elif place == "listed":
+            (repository / "conf" / "suite" / "all.yaml").write_text(yaml.safe_dump({"suites": [name]}))
+            load_suites("all", repository)
+        elif place == "envs":
+            load(repository, envs=[{name: ["env=gym"]}])
+        else:
+            load(repository, variants={name: ["algorithm=trpo"]})
+
+    with pytest.raises(SuiteError, match=message) as refusal:
+        attempt()
+    assert "\n" not in str(refusal.value)
+
+
+def test_names_are_the_text_that_they_are(repository: Path) -> None:
+    """YAML alone would make of them 0.01, 8, 1.1, false and a date."""
+    text = """
+        envs: [{1.10: [env=gym]}, {no: [env=gym]}]
+        variants: {0.01: [algorithm=trpo], 010: [algorithm=trpo], 2026-12-01: [algorithm=trpo]}
+        baseline: 0.01
+        seeds: 1
+        total_steps: 4096
+    """
+    suite = load_text(repository, text)
+    assert {cell.env for cell in suite.cells} == {"1.10", "no"}
+    assert {cell.variant for cell in suite.cells} == {"0.01", "010", "2026-12-01"}
+    assert suite.baseline == "0.01"
+    for name in ("1.10", "1.1", "007"):
+        (repository / "conf" / "suite" / f"{name}.yaml").write_text(text)
+    (repository / "conf" / "suite" / "all.yaml").write_text("suites: [1.10, 1.1, 007]")
+    assert [suite.name for suite in load_suites("all", repository)] == ["1.10", "1.1", "007"]
+
+
+@pytest.mark.parametrize("hidden", ["._ppo", ".#trpo", "#trpo#"])
+def test_hidden_and_editors_files_are_no_suites_environments_or_algorithms(repository: Path, hidden: str) -> None:
+    for path in ("conf/algorithm/{}.yaml", "conf/env/{}.yaml", "conf/suite/{}.yaml", "algorithms/{}.py"):
+        (repository / path.format(hidden)).write_bytes(b"\x00\xff")
+    (repository / "algorithms" / ".#trpo.py").unlink(missing_ok=True)
+    (repository / "algorithms" / ".#trpo.py").symlink_to("somebody@somewhere.1234")  # as Emacs does
+    assert find_algorithms(repository) == ["adam_pg", "trpo"]
+    assert {cell.variant for cell in load(repository).cells} == {"adam_pg", "trpo", "trpo_wide"}
+    with pytest.raises(SuiteError, match=r"\(there are: gym, halfcheetah, hopper\)"):
+        load(repository, envs=["hoppe"])
+    with pytest.raises(SuiteError, match=r"^suite none: unknown; there are: tried$"):
+        load_suite("none", repository)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "hydra.run.dir=/tmp",
+        "+hydra.callbacks.x._target_=os.system",
+        "++hydra.job.chdir=true",
+        "hydra/launcher=joblib",
+        "+env@hydra.callbacks.x=gym",
+    ],
+)
+def test_a_suite_does_not_set_how_hydra_runs(repository: Path, override: str) -> None:
+    with pytest.raises(SuiteError, match="how Hydra itself runs is not for a suite to set"):
+        load(repository, overrides=[override])
+    with pytest.raises(SuiteError, match="not an override of the form key=value"):
+        load(repository, overrides=[f"~{override.lstrip('+')}"])
+
+
+def test_a_suite_asks_nothing_of_the_machine_and_may_refer_to_settings(repository: Path) -> None:
+    for value in ("${oc.env:HOME}", "x-${now:%Y}"):
+        with pytest.raises(SuiteError, match="a suite asks nothing of the machine it runs on"):
+            load(repository, overrides=[f"env.id={value}"])
+    assert load(repository, overrides=["evaluation.episodes=${seed}"]).cells[0].overrides[-1].endswith("=${seed}")
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB + "envs: *a11\n", "above 100,000 entries, aliases written out"),
+        ("envs: &a [*a]\n", "an alias refers to what it is part of"),
+        ("envs: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("# " + "x" * 1_000_001, "larger than 1,000,000 bytes"),
+        ("envs: [größe]\n".encode("latin-1"), "tried.yaml: not UTF-8 \\(byte 9\\); save it as UTF-8"),
+        (yaml.safe_dump(GOOD | {"seeds": 200_000}), "seeds: 200000 of them are above the limit of 20,000 cells"),
+        (yaml.safe_dump(GOOD | {"seeds": 20_000}), "are 120,000 cells, above the limit of 20,000"),
+        (yaml.safe_dump(GOOD | {"seeds": [2**63]}), "is too large; seeds go up to"),
+        (yaml.safe_dump(GOOD).replace("4096", "1" + "0" * 30), "is not a positive integer"),
+        (yaml.safe_dump(GOOD).replace("4096", "1" + "0" * 5000), "not valid YAML"),
+        (yaml.safe_dump(GOOD | {"baseline": "x" * 10_000}), "no variant 'x+"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 60 else "file",
+)
+def test_sizes_are_bounded_in_one_line(repository: Path, text: str | bytes, message: str) -> None:
+    path = repository / "conf" / "suite" / "tried.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SuiteError, match=message) as refusal:
+        load_suite("tried", repository)
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 500
+
+
+def test_aliases_are_what_they_stand_for(repository: Path) -> None:
+    text = "envs: [hopper]\nvariants: {a: &a [algorithm=trpo, x=1], b: *a}\nbaseline: a\nseeds: 1\ntotal_steps: 4096\n"
+    assert [cell.overrides[-1] for cell in load_text(repository, text).cells] == ["x=1", "x=1"]
 
 
 def test_suite_json_holds_what_the_analysis_needs(repository: Path) -> None:
