@@ -84,7 +84,9 @@ class Run:
         self.saved_updates = 0
         self._lock: int | None = descriptor
         self._tracker: WandbTracker | None = None
-        self._tables = {name: Table(run_dir / name, columns) for name, columns in TABLES.items()}
+        self._tables = self._empty_tables()
+        self._checkpoints: list[Path] = []  # those to go on from, newest first; the first one is behind `state`
+        self._resumed: list[dict[str, Any]] = []  # the continuations before this one
 
     @classmethod
     def open(
@@ -120,10 +122,8 @@ class Run:
                 return cls(run_dir, manifest, descriptor)
             run = cls(run_dir, build_manifest(config, identity, threads, gpu, conf), descriptor)
             if manifest is not None:
-                run._go_on(manifest, identity, str(config.get("device", "cpu")))
-            _clear(run_dir, whole=run.state is None)
-            write_manifest(run_dir, run.manifest)
-            run.flush(None)
+                run._go_on(manifest)
+            run._begin()
             if tracker is not None and tracker.name == "wandb":
                 run._tracker = WandbTracker(tracker, run_dir, config, identity.short)
             return run
@@ -205,36 +205,76 @@ class Run:
         self.flush(None)
         self._close_tracker({})
 
-    def _go_on(self, manifest: Mapping[str, Any], identity: CellIdentity, device: str) -> None:
+    def fall_back(self, error: Exception) -> None:
+        """Give up the checkpoint behind `state`, which `error` refused, and go on from the next older sound one.
+
+        Without one `state` is None, and the run starts again from step 0.
+        """
+        refused = self._checkpoints.pop(0)
+        self._resume(any_fault=True)
+        self._begin()
+        log.warning("%s cannot be used (%s); %s", refused, _one_line(error), self._where())
+
+    def _go_on(self, manifest: Mapping[str, Any]) -> None:
         """Take over state and tables from the newest sound checkpoint of the run that `manifest` describes."""
-        past = _past(manifest)
-        self.manifest["started"] = manifest["started"]
-        for path in filter(Path.exists, (self.run_dir / CHECKPOINT, self.run_dir / PREVIOUS)):
+        self.manifest["started"], self._resumed = manifest["started"], manifest.get("resumed", [])
+        self._checkpoints = [path for path in (self.run_dir / CHECKPOINT, self.run_dir / PREVIOUS) if path.exists()]
+        self._resume()
+        log.warning("%s: %s; %s", self.run_dir, _past(manifest), self._where())
+
+    def _resume(self, any_fault: bool = False) -> None:
+        """Take over the newest sound one of `_checkpoints`, and drop those before it; nothing where none is sound.
+
+        IdentityMismatch and checkpoint.FormatError as `open`, unless `any_fault` lets an older one take its place.
+        """
+        while self._checkpoints:
+            path = self._checkpoints[0]
             try:
-                content = checkpoint.load(path, device)
-                theirs = CellIdentity(content["identity"])
-                if theirs.hash != identity.hash:
-                    raise IdentityMismatch(
-                        f"{path} is of another run ({difference(identity, theirs)}); "
-                        "remove it, or choose another run_dir"
-                    )
-                rows = content["rows"]
-                tables = {
-                    name: Table.resume(self.run_dir / name, columns, rows[name]) if rows[name] else self._tables[name]
-                    for name, columns in TABLES.items()
-                }
-            except checkpoint.FormatError:
-                raise
-            except (checkpoint.CheckpointError, ValueError, OSError) as error:  # a damaged table is a ValueError
-                log.warning("%s cannot be used (%s)", path, error)
+                content, tables = self._read_checkpoint(path)
+            except (checkpoint.CheckpointError, IdentityMismatch, ValueError, OSError) as error:
+                if isinstance(error, checkpoint.FormatError | IdentityMismatch) and not any_fault:
+                    raise
+                log.warning("%s cannot be used (%s)", path, _one_line(error))
+                del self._checkpoints[0]
                 continue
-            self.state, self._tables, self.saved_updates = content["state"], tables, rows[PROGRESS]
-            for name in (name for name in TABLES if not rows[name]):
-                (self.run_dir / name).unlink(missing_ok=True)
-            self.manifest["resumed"] = [*manifest.get("resumed", []), {"at": now(), "updates": rows[PROGRESS]}]
-            log.warning("%s: %s; it goes on after update %d", self.run_dir, past, rows[PROGRESS])
+            self.state, self._tables, self.saved_updates = content["state"], tables, content["rows"][PROGRESS]
+            self.manifest["resumed"] = [*self._resumed, {"at": now(), "updates": self.saved_updates}]
             return
-        log.warning("%s: %s; it starts again from step 0", self.run_dir, past)
+        self.state, self._tables, self.saved_updates = None, self._empty_tables(), 0
+        self.manifest["resumed"] = []
+
+    def _read_checkpoint(self, path: Path) -> tuple[dict[str, Any], dict[str, Table]]:
+        """What a checkpoint of this run holds, and the tables as they were then."""
+        content = checkpoint.load(path, str(self.manifest["config"].get("device", "cpu")))
+        mine, theirs = recorded_identity(self.manifest), CellIdentity(content["identity"])
+        if theirs.hash != mine.hash:
+            raise IdentityMismatch(
+                f"{path} is of another run ({difference(mine, theirs)}); remove it, or choose another run_dir"
+            )
+        rows, tables = content["rows"], self._empty_tables()
+        for name, columns in TABLES.items():
+            if rows[name]:
+                tables[name] = Table.resume(self.run_dir / name, columns, rows[name])
+        return content, tables
+
+    def _begin(self) -> None:
+        """Bring the directory to where `_resume` left the run, or to its start."""
+        gone = [name for name in TABLES if not len(self._tables[name])]
+        checkpoints = [name for name in (CHECKPOINT, PREVIOUS) if self.run_dir / name not in self._checkpoints]
+        # The status first: it must never claim what is gone.
+        for name in (STATUS, EVALUATION, *checkpoints, *gone):
+            (self.run_dir / name).unlink(missing_ok=True)
+        remove_leftovers(self.run_dir)
+        write_manifest(self.run_dir, self.manifest)
+        self.flush(None)
+
+    def _where(self) -> str:
+        return (
+            f"it goes on after update {self.saved_updates}" if self.state is not None else "it starts again from step 0"
+        )
+
+    def _empty_tables(self) -> dict[str, Table]:
+        return {name: Table(self.run_dir / name, columns) for name, columns in TABLES.items()}
 
     def write_status(self) -> None:
         """Write status.json from what the manifest of an ended run records."""
@@ -291,8 +331,5 @@ def _past(manifest: Mapping[str, Any]) -> str:
     return "an earlier run was killed or stopped here"
 
 
-def _clear(run_dir: Path, whole: bool) -> None:
-    """Remove how an unfinished run ended, or the whole of it; the status first: it must never claim what is gone."""
-    for name in (STATUS, EVALUATION, *((CHECKPOINT, PREVIOUS, *TABLES) if whole else ())):
-        (run_dir / name).unlink(missing_ok=True)
-    remove_leftovers(run_dir)
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

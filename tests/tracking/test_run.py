@@ -258,6 +258,35 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog
     assert warnings(caplog)[-1].endswith("it starts again from step 0")
 
 
+def test_a_state_that_is_refused_gives_way_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What only the training loop can tell of a checkpoint: that its parts do not take the state."""
+    with open_run(tmp_path) as run:
+        for n in (1, 2, 3):
+            run.log(row(n))
+            run.flush({"n": n})
+        run.stopped()
+    with open_run(tmp_path) as run:
+        assert (run.state, run.saved_updates) == ({"n": 3}, 3)
+        caplog.clear()
+        run.fall_back(RuntimeError("size mismatch\n  for weights"))
+        assert (run.state, run.saved_updates, run.env_steps) == ({"n": 2}, 2, 200)
+        assert names(tmp_path) == FILES | {"checkpoint.previous"}
+        assert [entry["updates"] for entry in run.manifest["resumed"]] == [2]
+        run.fall_back(KeyError("policy"))
+        assert (run.state, run.saved_updates, run.env_steps) == (None, 0, 0)
+        assert names(tmp_path) == FILES
+        assert run.manifest["resumed"] == []
+        run.log(row(1))
+        run.stopped()
+    assert warnings(caplog) == [
+        f"{tmp_path}/checkpoint cannot be used (size mismatch for weights); it goes on after update 2",
+        f"{tmp_path}/checkpoint.previous cannot be used ('policy'); it starts again from step 0",
+    ]
+    progress = load_run(tmp_path).progress
+    assert progress is not None
+    assert progress["env_steps"].tolist() == [100]
+
+
 def test_a_damaged_table_is_not_gone_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with open_run(tmp_path) as run:
         run.log(row(1))
