@@ -12,6 +12,7 @@ from tracking import checkpoint, lock
 from tracking.files import remove, remove_leftovers
 from tracking.identity import CellIdentity, difference
 from tracking.manifest import (
+    PARTS,
     STATUS,
     build_manifest,
     finite_or_none,
@@ -32,6 +33,7 @@ from tracking.record import (
     damage,
     files_of,
 )
+from tracking.schema import ANY, require
 from tracking.tables import Table
 from tracking.wandb_tracker import TrackerConfig, WandbTracker
 
@@ -137,8 +139,10 @@ class Run:
             if tracker is not None and tracker.name == "wandb":
                 run._tracker = WandbTracker(tracker, run_dir, config, identity.short)
             return run
-        except BaseException:
+        except BaseException as error:
             os.close(descriptor)
+            if isinstance(error, OSError):
+                raise ValueError(f"run_dir {run_dir}: cannot be used ({error})") from error
             raise
 
     @property
@@ -247,7 +251,7 @@ class Run:
             path = self._checkpoints[0]
             try:
                 content, tables = self._read_checkpoint(path)
-            except (checkpoint.CheckpointError, IdentityMismatch, ValueError, OSError) as error:
+            except (checkpoint.CheckpointError, IdentityMismatch, ValueError, FileNotFoundError) as error:
                 if isinstance(error, checkpoint.FormatError | IdentityMismatch) and not any_fault:
                     raise
                 log.warning("%s cannot be used (%s)", path, _one_line(error))
@@ -262,6 +266,7 @@ class Run:
     def _read_checkpoint(self, path: Path) -> tuple[dict[str, Any], dict[str, Table]]:
         """What a checkpoint of this run holds, and the tables as they were then."""
         content = checkpoint.load(path, str(self.manifest["config"].get("device", "cpu")))
+        require(content, {"identity": PARTS, "rows": dict.fromkeys(TABLES, int), "state": ANY})
         mine, theirs = recorded_identity(self.manifest), CellIdentity(content["identity"])
         if theirs.hash != mine.hash:
             raise IdentityMismatch(
@@ -269,8 +274,13 @@ class Run:
             )
         rows, tables = content["rows"], self._empty_tables()
         for name, columns in TABLES.items():
+            if rows[name] < 0:
+                raise ValueError(f"rows of {name}: {rows[name]} is negative")
             if rows[name]:
                 tables[name] = Table.resume(self.run_dir / name, columns, rows[name])
+        state = content["state"]
+        if isinstance(state, dict) and state.get("updates", rows[PROGRESS]) != rows[PROGRESS]:
+            raise ValueError(f"updates: {state['updates']}, and {rows[PROGRESS]} rows of {PROGRESS}")
         return content, tables
 
     def _begin(self) -> None:

@@ -40,7 +40,7 @@ class Table:
 
     @classmethod
     def resume(cls, path: Path, columns: Mapping[str, type], rows: int) -> Self:
-        """The first `rows` rows of the table at `path`, to go on with. ValueError when it has fewer."""
+        """The first `rows` rows of the table at `path`, to go on with. ValueError for fewer, or other types."""
         table, stored = cls(path, columns), read_arrow(path)
         if stored.num_rows < rows:
             raise ValueError(f"{path} has {stored.num_rows} rows, of {rows} that were written")
@@ -48,6 +48,10 @@ class Table:
         # A column of nulls has the type of its first value, which may be still to come.
         known = {f.name: f.type for f in stored.schema if stored.column(f.name).null_count < rows}
         kinds = {arrow: kind for kind, arrow in ARROW.items()}
+        for name, arrow in known.items():
+            declared = columns.get(name)
+            if arrow not in kinds or not (declared in (None, kinds[arrow]) or (declared, kinds[arrow]) == (float, int)):
+                raise ValueError(f"{path}: column {name} is of type {arrow}")
         table._types = {
             name: kinds[known[name]] if name in known else columns.get(name) for name in stored.column_names
         }
