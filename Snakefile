@@ -15,7 +15,6 @@ from pipeline.options import OptionError, read_options
 from pipeline.overview import overview, state_of
 from pipeline.reuse import plan, reusable
 from pipeline.suites import RUN_DIR, SuiteError, load_suites
-from tracking.published import PublishedError
 
 CONTENTS = Contents()
 try:
@@ -31,11 +30,14 @@ try:
         },
     )
     SUITES = {suite.name: suite for suite in load_suites(OPTIONS["suite"])}
-    PUBLISHED = {
-        name: reusable(suite, CONTENTS) if OPTIONS["reuse_published"] else {} for name, suite in SUITES.items()
-    }
-except (OptionError, SuiteError, PublishedError) as error:
+except (OptionError, SuiteError) as error:
     sys.exit(str(error))
+
+NOT_REUSED = {name: [] for name in SUITES}
+PUBLISHED = {
+    name: reusable(suite, CONTENTS, NOT_REUSED[name]) if OPTIONS["reuse_published"] else {}
+    for name, suite in SUITES.items()
+}
 
 CELLS = {(name, cell.env, cell.variant, str(cell.seed)): cell for name, suite in SUITES.items() for cell in suite.cells}
 TRAINED = {name: [cell for cell in suite.cells if cell not in PUBLISHED[name]] for name, suite in SUITES.items()}
@@ -60,7 +62,7 @@ def tables_and_figures(wildcards):
             state = state_of(TRAINED[name], CONTENTS)
             retried = state.failed if OPTIONS["retry_failed"] else []
             workflow.dag.forcefiles.update(f"{cell.run_dir}/status.json" for cell in (*state.changed, *retried))
-            for line in overview(suite, state, CONTENTS, PUBLISHED[name], retried):
+            for line in (*NOT_REUSED[name], *overview(suite, state, CONTENTS, PUBLISHED[name], retried)):
                 say(f"suite {name}: {line}")
         if len(SUITES) > 1:
             say(f"less: --config suite=NAME with one of {', '.join(SUITES)}, or with quick for a first look in minutes")

@@ -24,7 +24,7 @@ from envs.tasks import make, spaces
 from settings import typed
 from tracking import checkpoint
 from tracking.manifest import read_manifest
-from tracking.record import CHECKPOINT
+from tracking.record import CHECKPOINT, damage
 from training.learner import build_policy, seed_sequences
 
 
@@ -52,6 +52,10 @@ def replay(settings: ReplayConfig) -> list[dict[str, Any]]:
     if manifest is None or manifest["state"] != "finished":
         holds = "no run" if manifest is None else f"a run that is {manifest['state']}"
         raise ValueError(f"run_dir={run_dir}: holds {holds}; give the directory of a finished run")
+    if (harm := damage(run_dir, manifest, whole=True)) or manifest["config"] is None:
+        raise ValueError(
+            f"run_dir={run_dir}: damaged ({harm or 'manifest.json: without its settings'}); train it again"
+        )
     config = typed(OmegaConf.create(manifest["config"]))
     evaluation = EvaluationConfig(
         config.evaluation.episodes if settings.episodes is None else settings.episodes,
@@ -64,12 +68,17 @@ def replay(settings: ReplayConfig) -> list[dict[str, Any]]:
     envs = make(config.env, 1)
     sizes = spaces(envs)
     envs.close()
-    learner = checkpoint.load(run_dir / CHECKPOINT)["state"]["learner"]
     policy = build_policy(config, sizes, torch.Generator())
-    policy.load_state_dict(learner["policy"])
     rollout = config.rollout
     normaliser = ObservationNormaliser(sizes.observation_shape, rollout.normalise_observations, rollout.clip)
-    normaliser.load_state_dict(learner["collector"]["observation_normaliser"])
+    content = checkpoint.load(run_dir / CHECKPOINT)
+    try:
+        learner = content["state"]["learner"]
+        policy.load_state_dict(learner["policy"])
+        normaliser.load_state_dict(learner["collector"]["observation_normaliser"])
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise checkpoint.CheckpointError(f"{run_dir / CHECKPOINT}: not a state of this run ({reason})") from error
     torch.set_num_threads(config.threads)
     return evaluate(config.env, evaluation, policy.actor(), policy.distribution.noise, normaliser, seeds)
 
@@ -82,7 +91,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = OmegaConf.merge(OmegaConf.structured(ReplayConfig), OmegaConf.from_cli(arguments))
         rows = replay(OmegaConf.to_object(settings))  # type: ignore[arg-type]
-    except (ValueError, checkpoint.CheckpointError, OmegaConfBaseException) as error:
+    except (ValueError, OSError, checkpoint.CheckpointError, OmegaConfBaseException) as error:
         return refuse(error, "evaluate.py")
     for mode in dict.fromkeys(row["mode"] for row in rows):
         returns = [row["episode_return"] for row in rows if row["mode"] == mode]

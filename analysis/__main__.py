@@ -28,6 +28,8 @@ from tracking.files import write_json
 
 TABLES = "tables"
 FIGURES = "figures"
+ASIDE = ".analysis-"
+"""How the name of a temporary folder begins."""
 
 
 def analyse(suite_dir: Path, resamples: int = RESAMPLES) -> Results:
@@ -50,7 +52,7 @@ def analyse(suite_dir: Path, resamples: int = RESAMPLES) -> Results:
 @contextmanager
 def written_aside(results: Results, suite_dir: Path) -> Iterator[Path]:
     """A temporary folder in `suite_dir` that holds `tables/` and `figures/`."""
-    with tempfile.TemporaryDirectory(prefix=".analysis-", dir=suite_dir) as folder:
+    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=suite_dir) as folder:
         write_tables(results, Path(folder) / TABLES)
         write_figures(results, Path(folder) / FIGURES)
         yield Path(folder)

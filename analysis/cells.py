@@ -4,7 +4,6 @@ Every planned cell is kept. A cell without a finished run carries its state and 
 tables.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,9 +14,11 @@ import numpy as np
 
 from analysis.condensed import SCORE, Condensed, condense, from_published
 from analysis.curves import Floats, grid_points
+from tracking.files import read_json
 from tracking.manifest import recorded_identity
 from tracking.published import read_published
 from tracking.record import load_run
+from tracking.schema import require
 
 STATES = ("finished", "running", "killed", "failed", "damaged", "unreadable", "missing")
 REASONS = {
@@ -27,7 +28,29 @@ REASONS = {
 }
 """What is said of a cell whose run gave no reason itself."""
 
+LARGEST_BUDGET = 10**11
+"""Most environment steps of a run whose plan is read: the grid of one curve then takes 80 MB."""
+
 Plan = Mapping[str, Any]
+
+_PLAN = {
+    "suite": str,
+    "baseline": str,
+    "delta_ref": float,
+    "total_steps": int,
+    "exceptions": {str: [str]},
+    "cells": [
+        {
+            "env": str,
+            "variant": str,
+            "algorithm": str,
+            "seed": int,
+            "run_dir": str,
+            "published?": str,
+            "identity?": str,
+        }
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -133,12 +156,18 @@ def load_suite(suite_dir: Path) -> Suite:
 def load_plan(suite_dir: Path) -> dict[str, Any]:
     """Read ``suite.json``. ValueError as `load_suite`."""
     path = suite_dir / "suite.json"
-    if not path.is_file():
+    plan = read_json(path)
+    if plan is None:
         raise ValueError(f"{path}: no such file; the pipeline writes it, so run the suite first")
-    plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     missing = {"suite", "baseline", "delta_ref", "total_steps", "exceptions", "cells"} - plan.keys()
     if missing:
         raise ValueError(f"{path}: without {', '.join(sorted(missing))}; let the pipeline write it again")
+    try:
+        require(plan, _PLAN)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; let the pipeline write it again") from error
+    if not 0 < plan["total_steps"] <= LARGEST_BUDGET:
+        raise ValueError(f"{path}: total_steps: {plan['total_steps']:,} is not between 1 and {LARGEST_BUDGET:,}")
     if not plan["cells"]:
         raise ValueError(f"{path}: plans no cell; a suite needs at least one")
     return plan

@@ -222,7 +222,7 @@ def test_tensors_are_loaded_to_the_device_that_is_asked_for(tmp_path: Path) -> N
     assert state["array"].tolist() == [1, 1]
 
 
-def archive(path: Path, tree: Any, compression: int = zipfile.ZIP_STORED, **members: bytes) -> None:
+def archive(path: Path, tree: Any, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
     """An archive with this description and these bytes as its other members."""
     description = np.frombuffer(json.dumps({"format": checkpoint.FORMAT, "tree": tree}).encode(), dtype=np.uint8)
     with zipfile.ZipFile(path, "w", compression) as file:
@@ -264,14 +264,14 @@ ONE = {"a": stored(np.arange(3.0))}
 )
 def test_what_no_save_wrote_is_damaged(tmp_path: Path, tree: Any, members: dict[str, bytes], fault: str) -> None:
     path = tmp_path / "checkpoint"
-    archive(path, tree, **members)
+    archive(path, tree, members)
     with pytest.raises(CheckpointError, match=fault):
         load(path)
 
 
 def test_a_compressed_archive_takes_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
-    archive(path, {"array": "a"}, zipfile.ZIP_DEFLATED, a=stored(np.zeros(2_000_000)))
+    archive(path, {"array": "a"}, {"a": stored(np.zeros(2_000_000))}, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 20_000
     tracemalloc.start()
     with pytest.raises(CheckpointError, match="a compressed member"):
