@@ -350,7 +350,9 @@ def _manifest_of(run_dir: Path, identity: CellIdentity) -> dict[str, Any] | None
     try:
         manifest = read_manifest(run_dir)
     except ValueError as error:
-        raise IdentityMismatch(f"run_dir holds what cannot be read ({error}); choose another or remove it") from error
+        raise IdentityMismatch(
+            f"run_dir {run_dir} holds a run that cannot be read ({error}); choose another run_dir or remove it"
+        ) from error
     if manifest is not None and (recorded := recorded_identity(manifest)).hash != identity.hash:
         raise IdentityMismatch(
             f"run_dir {run_dir} holds another run ({difference(identity, recorded)}); "
