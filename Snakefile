@@ -23,7 +23,6 @@ from pipeline.overview import overview, state_of
 from pipeline.refusals import describe, refused_by_train, uncomposable
 from pipeline.reuse import is_planned, plan, reusable
 from pipeline.suites import RUN_DIR, SuiteError, load_suites
-from tracking.published import PublishedError
 
 never_fail()
 CONTENTS = Contents()
@@ -42,14 +41,17 @@ try:
         workflow.config_settings.config_args or (),
     )
     SUITES = {suite.name: suite for suite in load_suites(OPTIONS["suite"])}
-    PUBLISHED = {
-        name: reusable(suite, CONTENTS) if OPTIONS["reuse_published"] else {} for name, suite in SUITES.items()
-    }
-except (OptionError, SuiteError, PublishedError) as error:
-    FAULT, SUITES, PUBLISHED = str(error), {}, {}
+except (OptionError, SuiteError) as error:
+    FAULT, SUITES = str(error), {}
     # The rule `published` reads no suite: what is published stays when its suite is gone.
     if isinstance(error, OptionError) or not any(argument.partition(":")[0] == "published" for argument in sys.argv):
         sys.exit(FAULT)
+
+NOT_REUSED = {name: [] for name in SUITES}
+PUBLISHED = {
+    name: reusable(suite, CONTENTS, NOT_REUSED[name]) if OPTIONS["reuse_published"] else {}
+    for name, suite in SUITES.items()
+}
 
 CELLS = {(name, cell.env, cell.variant, str(cell.seed)): cell for name, suite in SUITES.items() for cell in suite.cells}
 TRAINED = {name: [cell for cell in suite.cells if cell not in PUBLISHED[name]] for name, suite in SUITES.items()}
@@ -88,7 +90,8 @@ def tables_and_figures(wildcards):
         )
         for name, suite in SUITES.items():
             workflow.dag.forcefiles.update(outdated(name, [*states[name].changed, *again[name]]))
-            for line in overview(suite, states[name], CONTENTS, PUBLISHED[name], again[name]):
+            ahead = overview(suite, states[name], CONTENTS, PUBLISHED[name], again[name])
+            for line in (*NOT_REUSED[name], *ahead):
                 say(f"suite {name}: {line}")
         if len(SUITES) > 1:
             say(f"less: --config suite=NAME with one of {', '.join(SUITES)}, or with quick for a first look in minutes")

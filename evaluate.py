@@ -32,7 +32,7 @@ from envs.tasks import make, spaces
 from settings import RunConfig, typed
 from tracking import checkpoint
 from tracking.manifest import MANIFEST, read_manifest
-from tracking.record import CHECKPOINT
+from tracking.record import CHECKPOINT, damage
 from training.learner import build_policy, seed_sequences
 
 
@@ -61,6 +61,10 @@ def replay(settings: ReplayConfig, task: str | None = None) -> list[dict[str, An
     if manifest is None or manifest["state"] != "finished":
         holds = "no run" if manifest is None else f"a run that is {manifest['state']}"
         raise ValueError(f"run_dir={run_dir}: holds {holds}; give the directory of a finished run")
+    if (harm := damage(run_dir, manifest, whole=True)) or manifest["config"] is None:
+        raise ValueError(
+            f"run_dir={run_dir}: damaged ({harm or 'manifest.json: without its settings'}); train it again"
+        )
     config = recorded_settings(run_dir / MANIFEST, manifest["config"], task)
     evaluation = EvaluationConfig(
         config.evaluation.episodes if settings.episodes is None else settings.episodes,
@@ -83,7 +87,7 @@ def replay(settings: ReplayConfig, task: str | None = None) -> list[dict[str, An
         normaliser.load_state_dict(learner["collector"]["observation_normaliser"])
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         if isinstance(error, checkpoint.CheckpointError):
             raise
         raise checkpoint.CheckpointError(f"{path}: is not of the run's settings ({describe(error)})") from error
@@ -144,7 +148,7 @@ def main(arguments: list[str]) -> int:
     never_fail()
     try:
         rows = replay(*read_arguments(arguments))
-    except (ValueError, checkpoint.CheckpointError, OmegaConfBaseException) as error:
+    except (ValueError, OSError, checkpoint.CheckpointError, OmegaConfBaseException) as error:
         return refuse(error, "evaluate.py")
     except FloatingPointError as error:
         print(f"evaluate.py: {describe(error)}", file=sys.stderr)

@@ -31,6 +31,8 @@ TABLES = "tables"
 FIGURES = "figures"
 NAMED = 3
 """Lost cells that a message names before it counts the rest."""
+ASIDE = ".analysis-"
+"""How the name of a temporary folder begins."""
 
 
 def analyse(suite_dir: Path, resamples: int = RESAMPLES, replace_by_less: bool = False) -> Results:
@@ -67,7 +69,7 @@ def refuse_less(results: Results, suite_dir: Path) -> None:
 @contextmanager
 def written_aside(results: Results, suite_dir: Path) -> Iterator[Path]:
     """A temporary folder in `suite_dir` that holds `tables/` and `figures/`."""
-    with tempfile.TemporaryDirectory(prefix=".analysis-", dir=suite_dir) as folder:
+    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=suite_dir) as folder:
         write_tables(results, Path(folder) / TABLES)
         write_figures(results, Path(folder) / FIGURES)
         yield Path(folder)

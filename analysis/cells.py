@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.condensed import Condensed, condense, from_published
-from analysis.curves import Floats
+from analysis.condensed import SCORE, Condensed, condense, from_published
+from analysis.curves import Floats, grid_points
 from analysis.plan import Plan, load_plan
 from analysis.text import shortened
 from tracking.manifest import recorded_identity
@@ -197,8 +197,16 @@ def _load_published(path: Path, entry: Plan, plan: Plan) -> dict[str, Any]:
         return {"reason": "published from other code or settings"}
     if header["delta_ref"] != plan["delta_ref"]:
         return {"reason": f"published for delta_ref {header['delta_ref']:g}; publish it again"}
+    run = None
+    if header["run"] is not None:
+        try:
+            run = from_published(header["run"], curves)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        if len(run.curves[SCORE].steps) != len(grid_points(plan["total_steps"])):
+            raise ValueError(f"{path}: its curves are not on the grid of {plan['total_steps']:,} steps")
     return {
         **{name: header[name] for name in ("state", "reason", "identity")},
         "parts": header["provenance"]["identity"],
-        "run": from_published(header["run"], curves) if header["run"] is not None else None,
+        "run": run,
     }

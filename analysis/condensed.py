@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 from analysis.alignment import Snapshots
 from analysis.curves import Column, Curve, Floats, grid_points, kpi_curve, score_curve
 from analysis.episodes import Episodes, read_episodes
-from analysis.geometry import KPIS, LATER_KPIS, Record, run_counts, run_geometry
+from analysis.geometry import COUNTS, KPIS, LATER, LATER_KPIS, RUN_LEVEL, Record, run_counts, run_geometry
 from analysis.progress import PUBLISHED, Progress, column, read_progress
 from tracking.published import digest, dumps
 from tracking.record import ALIGNMENT, EPISODES, PROGRESS, RunRecord
+from tracking.schema import require
 from tracking.tables import read_arrow
 
 SCORE = "episode_return"
@@ -32,6 +33,26 @@ PART, CURVE, UPDATE, EPISODE = "part", "curve", "update", "episode"
 
 _MEASUREMENTS = "_measurements"
 _ROWS = ("curves", "updates", "episodes")
+_HEADER = {
+    "env_steps": int,
+    "wall_time": float,
+    "cpu_time?": (float, None),
+    "final_score": (float, None),
+    "geometry": {name if name not in LATER else f"{name}?": (float, None) for name in RUN_LEVEL},
+    "counts": dict.fromkeys(COUNTS, int),
+    "evaluation": {str: [float]},
+    "snapshots": (
+        {
+            "env_steps": [float],
+            "rho": [float],
+            "error": [(float, None)],
+            "rho_own": [(float, None)],
+            "converged": [bool],
+        },
+        None,
+    ),
+}
+"""Schema of `Condensed.header()`."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +174,20 @@ def summary(progress: Progress, total_steps: int, delta_ref: float) -> dict[str,
 
 
 def from_published(header: Mapping[str, Any], table: pa.Table) -> Condensed:
-    """What `header()` and `table()` of a condensed run were written from."""
+    """What `header()` and `table()` of a condensed run were written from. ValueError where they were from nothing."""
+    try:
+        require(header, _HEADER)
+        run = _from_published(header, table)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"no condensed run ({type(error).__name__}: {error})") from error
+    if run.env_steps < 1 or run.counts["updates"] < 1:
+        raise ValueError("no condensed run: it has no update")
+    if run.snapshots is not None and len({len(entry) for entry in header["snapshots"].values()}) > 1:
+        raise ValueError("no condensed run: its snapshots are not of one length")
+    return run
+
+
+def _from_published(header: Mapping[str, Any], table: pa.Table) -> Condensed:
     parts = _parts(table)
     steps = column(parts[CURVE], "env_steps").values
     curves = {}

@@ -21,14 +21,14 @@ from typing import Any
 
 from analysis.condensed import from_published
 from pipeline.cell import Contents, Refused
-from pipeline.publish import renew
+from pipeline.publish import Busy, renew, writing
 from pipeline.repeat import LEAST_UPDATES, checkout, first_part, train
 from pipeline.reuse import published_path
 from pipeline.suites import Cell, Suite, SuiteError, load_suite
 from tracking.compare import lacking, moved
 from tracking.identity import REPOSITORY, CellIdentity
 from tracking.manifest import now
-from tracking.published import read_header, read_published, write_published
+from tracking.published import PublishedError, read_published, write_published
 from tracking.record import load_run
 
 SHORT = ("evaluation.episodes=2", "evaluation.max_steps=200")
@@ -73,7 +73,14 @@ def stale_cells(suite: Suite, contents: Contents) -> list[Stale]:
     for cell in suite.cells:
         path = contents.root / published_path(suite, cell)
         if path.is_file():
-            header = read_header(path)
+            try:
+                header = read_published(path)[0]
+            except PublishedError as error:
+                print(f"{error}; it is not carried", file=sys.stderr)
+                continue
+            if header["provenance"].get("git") is None:
+                print(f"{path}: from outside git, so it cannot be carried", file=sys.stderr)
+                continue
             if header["identity"] != contents.identity(cell).hash:
                 found[cell.env, cell.variant, _without_seed(header)].append((cell, header))
     return [Stale(suite, tuple(cell for cell, _ in group), group[0][1]) for group in found.values()]
@@ -103,7 +110,12 @@ def prove(stale: Stale, then: Path, contents: Contents, folder: Path) -> Proof:
         return Proof(f"other packages: {', '.join(others)}")
     if header["run"] is None:
         return Proof("no update was made, so there is nothing to compare")
-    run = from_published(header["run"], read_published(contents.root / published_path(stale.suite, cell))[1])
+    if any(override.lstrip("+~").startswith("hydra") for override in header["overrides"]):
+        return Proof("its overrides configure Hydra, which may run what they name")
+    try:
+        run = from_published(header["run"], read_published(contents.root / published_path(stale.suite, cell))[1])
+    except ValueError as error:
+        return Proof(str(error))
     stop, update = min(first_part(run), header["total_steps"]), -(-run.env_steps // run.counts["updates"])
     shutil.rmtree(folder, ignore_errors=True)
     lacks: set[str] = set()
@@ -153,6 +165,14 @@ def take_over(stale: Stale, proof: Proof, contents: Contents) -> None:
 def carry(suites: Sequence[Suite], jobs: int, root: Path = REPOSITORY) -> dict[str, list[tuple[Stale, Proof]]]:
     """Take over what can be, `jobs` comparisons at a time; returns what came of every task and variant, by suite."""
     contents = Contents(root)
+    with ExitStack() as held:
+        for suite in suites:
+            held.enter_context(writing(root / "results" / "published" / suite.name))
+        return _carry(suites, jobs, contents)
+
+
+def _carry(suites: Sequence[Suite], jobs: int, contents: Contents) -> dict[str, list[tuple[Stale, Proof]]]:
+    root = contents.root
     waiting = [stale for suite in suites for stale in stale_cells(suite, contents)]
     work = root / "results" / ".carry"
     proofs: dict[str, list[tuple[Stale, Proof]]] = {suite.name: [] for suite in suites}
@@ -208,7 +228,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.exit(f"jobs={options.jobs}: must be at least 1")
     try:
         proofs = carry([load_suite(name) for name in options.suites], options.jobs)
-    except (SuiteError, Refused) as error:
+    except (SuiteError, Refused, Busy) as error:
         sys.exit(str(error))
     for name, found in proofs.items():
         counts = [

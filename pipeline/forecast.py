@@ -5,6 +5,7 @@ from costs.csv, which has CPUs alone.
 """
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.suites import Cell
+from tracking.files import open_regular
 from tracking.manifest import STATUS, read_manifest, read_status
 from tracking.record import PROGRESS
 
@@ -76,19 +78,19 @@ def forecast(cells: Collection[Cell], total_steps: int, restarted: Collection[Ce
 @cache
 def _finished(env: str, variant: str, on_gpu: bool, root: Path) -> tuple[Cost, ...]:
     """The newest finished runs of a kind, on GPUs or on CPUs, of whichever suite."""
-    runs = sorted(root.glob(f"results/*/runs/{env}/{variant}/seed-*/{STATUS}"), key=lambda path: -path.stat().st_mtime)
+    runs = sorted(root.glob(f"results/*/runs/{env}/{variant}/seed-*/{STATUS}"), key=lambda path: -path.lstat().st_mtime)
     costs: list[Cost] = []
     for run_dir in (run.parent for run in runs):
         if len(costs) == RUNS_READ:
             break
         try:
             status, manifest = read_status(run_dir), read_manifest(run_dir)
-        except ValueError:
+        except (OSError, ValueError):
             continue
         if status is None or status["status"] != "finished" or manifest is None:
             continue
         row = _last_row(run_dir / PROGRESS)
-        device = manifest.get("config", {}).get("device", "cpu")
+        device = (manifest["config"] or {}).get("device", "cpu")
         if (device != "cpu") == on_gpu and row is not None and row[1] >= LEAST:
             sizes = {path.name: path.stat().st_size for path in run_dir.iterdir() if path.is_file()}
             tables = sum(size for name, size in sizes.items() if name.endswith(".parquet"))
@@ -113,17 +115,18 @@ def _mean(costs: Collection[Cost]) -> Cost:
 def _last_row(progress: Path) -> tuple[float, float] | None:
     """Steps and training seconds at the end of a progress.parquet, from its footer; None without a row."""
     try:
-        with progress.open("rb") as file:
+        with open_regular(progress) as file:
             footer = pq.read_metadata(file)
-    except (OSError, pa.ArrowException):
+        largest = dict.fromkeys(("env_steps", "wall_time"), 0.0)
+        for group in map(footer.row_group, range(footer.num_row_groups)):
+            for column in map(group.column, range(group.num_columns)):
+                if column.path_in_schema in largest and column.statistics is not None and column.statistics.has_min_max:
+                    name = column.path_in_schema
+                    largest[name] = max(largest[name], column.statistics.max)
+    except (OSError, ValueError, TypeError, pa.ArrowException):  # damaged, or of other types
         return None
-    largest = dict.fromkeys(("env_steps", "wall_time"), 0.0)
-    for group in map(footer.row_group, range(footer.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            if column.path_in_schema in largest and column.statistics is not None and column.statistics.has_min_max:
-                name = column.path_in_schema
-                largest[name] = max(largest[name], column.statistics.max)
-    return (largest["env_steps"], largest["wall_time"]) if all(largest.values()) else None
+    known = all(0 < value < math.inf for value in largest.values())
+    return (largest["env_steps"], largest["wall_time"]) if known else None
 
 
 def _tabled(cell: Cell, root: Path) -> Cost | None:

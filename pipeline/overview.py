@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.cell import Contents, Refused
 from pipeline.forecast import forecast
 from pipeline.suites import Cell, Suite
 from tracking.identity import changes
 from tracking.manifest import STATUS, git_fault, read_manifest, read_status, recorded_identity, uncommitted
+from tracking.record import damage
 
 NAMED = 6  # changes that a message lists before it counts the rest
 
@@ -19,7 +21,7 @@ class State:
     Attributes:
         done: finished or failed.
         failed: those of `done` that failed.
-        changed: trained from other settings, code or packages than today's; what has changed of each.
+        changed: trained from other settings, code or packages than today's, or damaged; what is wrong with each.
         new: without a result.
     """
 
@@ -36,11 +38,14 @@ def state_of(cells: Iterable[Cell], contents: Contents) -> State:
         run_dir = contents.root / cell.run_dir
         try:
             status = read_status(run_dir)
-        except ValueError:  # damaged: nothing is known of it
+        except (OSError, ValueError):  # damaged: nothing is known of it
             status = None
         if status is None:
             state.new.append(cell)
         elif status["identity"] == contents.hash(cell):
+            if harm := _damage(run_dir):
+                state.changed[cell] = [harm]
+                continue
             state.done.append(cell)
             if status["status"] == "failed":
                 state.failed.append(cell)
@@ -49,13 +54,23 @@ def state_of(cells: Iterable[Cell], contents: Contents) -> State:
     return state
 
 
+def _damage(run_dir: Path) -> str | None:
+    """What is wrong with the files of a run that has ended; None if nothing is, or the pipeline spoke for the run."""
+    try:
+        manifest = read_manifest(run_dir)
+        harm = None if manifest is None else damage(run_dir, manifest)
+        return f"damaged, {harm}" if harm else None
+    except (OSError, ValueError) as error:
+        return " ".join(str(error).split())
+
+
 def _changes(cell: Cell, contents: Contents) -> list[str]:
     try:
         manifest = read_manifest(contents.root / cell.run_dir)
         if manifest is None:
             return ["its run left no manifest"]
         return changes(recorded_identity(manifest), contents.identity(cell)) or [f"its {STATUS} is of another run"]
-    except (Refused, ValueError, KeyError) as error:
+    except (Refused, OSError, ValueError) as error:
         return [str(error)]
 
 

@@ -7,27 +7,30 @@ cell that is not of today is reported; it stays, and the tables keep it.
 """
 
 import argparse
-import hashlib
+import os
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from analysis.__main__ import TABLES, analyse
+from analysis.__main__ import ASIDE, TABLES, analyse
 from analysis.cells import load_suite as load_results
 from analysis.condensed import condense
 from pipeline.cell import Contents
 from pipeline.reuse import plan, published_path
 from pipeline.suites import Cell, Suite, SuiteError, load_suite
-from tracking.files import write_json
+from tracking.files import TEMPORARY, sha256, write_json
 from tracking.identity import REPOSITORY, CellIdentity, changes, difference
+from tracking.lock import LOCK, RunLocked, acquire
 from tracking.manifest import MANIFEST, recorded_identity
-from tracking.published import read_header, read_published, write_published
-from tracking.record import ALIGNMENT, CHECKPOINT, EPISODES, EVALUATION, PROGRESS, RunRecord, load_run
+from tracking.published import PublishedError, read_header, read_published, write_published
+from tracking.record import ALIGNMENT, CHECKPOINT, EPISODES, EVALUATION, PROGRESS, RunRecord, damage, load_run
 
 FILES = (MANIFEST, PROGRESS, EPISODES, ALIGNMENT, EVALUATION, CHECKPOINT)
 """Files of a run directory whose SHA-256 a published cell records."""
@@ -42,6 +45,10 @@ NOT_COMPARED = ("format", "run", "provenance", "files", "carried")
 
 class Refused(ValueError):
     """A cell that is not published; the message says why and what would help."""
+
+
+class Busy(ValueError):
+    """Another process writes the published suite."""
 
 
 class OfOtherCode(Refused):
@@ -77,8 +84,37 @@ class Candidate:
     curves: pa.Table
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold the folder of a published suite, and remove what a killed writer left in it. Busy when another holds it."""
+    was_there = folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = acquire(folder)
+    except RunLocked:
+        raise Busy(
+            f"results/published/{folder.name}: another process writes there; try again when it is done"
+        ) from None
+    try:
+        for leftover in [*folder.rglob(f"*{TEMPORARY}"), *folder.glob(f"{ASIDE}*")]:
+            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+        yield
+    finally:
+        if not was_there and [path.name for path in folder.iterdir()] == [LOCK]:  # nothing was published
+            shutil.rmtree(folder)
+        os.close(descriptor)
+
+
 def publish(suite: Suite, root: Path = REPOSITORY) -> Report:
-    """Write the published cells of a suite, its plan, tables and figures. The working directory must be `root`."""
+    """Write the published cells of a suite, its plan, tables and figures. The working directory must be `root`.
+
+    Raises Busy when another process does so.
+    """
+    with writing(root / "results" / "published" / suite.name):
+        return _publish(suite, root)
+
+
+def _publish(suite: Suite, root: Path) -> Report:
     report, contents = Report(), Contents(root)
     shown = _shown(suite, root)
     candidates: dict[Cell, Candidate] = {}
@@ -96,7 +132,7 @@ def publish(suite: Suite, root: Path = REPOSITORY) -> Report:
                 candidates[cell] = candidate
             else:
                 report.count[_kept(suite, cell, contents)] += 1
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             refuse(cell, error)
             if isinstance(error, OfOtherCode):
                 stale.add((cell.env, cell.variant))
@@ -104,8 +140,11 @@ def publish(suite: Suite, root: Path = REPOSITORY) -> Report:
         if (cell.env, cell.variant) in stale:
             mixed = "other published seeds of its variant are of other code or settings; carry or train them first"
             refuse(cell, Refused(mixed))
-        else:
+            continue
+        try:
             report.count[_write(root / published_path(suite, cell), candidate)] += 1
+        except (ValueError, OSError) as error:  # what is there is damaged, or cannot be replaced
+            refuse(cell, error)
     report.held = renew(suite, root, shown)
     return report
 
@@ -113,7 +152,7 @@ def publish(suite: Suite, root: Path = REPOSITORY) -> Report:
 def assess(suite: Suite, cell: Cell, contents: Contents) -> Candidate | None:
     """The run of a cell as it would be published; None without one that has ended. ValueError says what forbids it."""
     record = load_run(contents.root / cell.run_dir)
-    if record.status not in ("finished", "failed"):
+    if record.status not in ("finished", "failed", "damaged"):
         return None
     identity, manifest = contents.identity(cell), record.manifest
     if manifest is None:
@@ -127,6 +166,11 @@ def assess(suite: Suite, cell: Cell, contents: Contents) -> Candidate | None:
             f"published numbers come from committed code, and its run was trained {state}; "
             f"commit, remove its directory in results/{suite.name}/runs and train it again"
         )
+    if harm := damage(record.run_dir, manifest, whole=True):
+        again = (
+            f"remove its directory in results/{suite.name}/runs and" if harm.file == CHECKPOINT else "the same suite"
+        )
+        raise Refused(f"its run is damaged ({harm}); {again} trains it again")
     return _condensed(suite, cell, record, manifest)
 
 
@@ -146,13 +190,13 @@ def _condensed(suite: Suite, cell: Cell, record: RunRecord, manifest: Mapping[st
         "overrides": list(cell.overrides),
         "run": run.header() if run else None,
         "provenance": {name: manifest.get(name) for name in PROVENANCE} | {"identity": recorded.parts},
-        "files": {name: _sha256(file) for name in FILES if (file := record.run_dir / name).is_file()},
+        "files": {name: sha256(file) for name in FILES if (file := record.run_dir / name).is_file()},
     }
     return Candidate(header, run.table() if run else NO_CURVES)
 
 
 def _write(path: Path, candidate: Candidate) -> str:
-    """Publish a run, or find its numbers published; returns which."""
+    """Publish a run, or find its numbers published; returns which. PublishedError where what is there is damaged."""
     before = _compared(read_published(path)[0]) if path.is_file() else None
     if before == _compared(candidate.header):
         return "unchanged"
@@ -182,8 +226,8 @@ def renew(suite: Suite, root: Path, before: int = 0) -> str:
     planned = plan(suite, files)
     for entry in planned["cells"]:
         path = root / entry["published"]
-        if path.is_file():
-            entry["identity"] = read_header(path)["identity"]
+        if (header := _header(path)) is not None:
+            entry["identity"] = header["identity"]
     shown = sum(_counts(root / file, suite.delta_ref) for file in files.values())
     if shown < max(1, before):
         return f"tables and figures keep {before} published cells, since today's suite would show {shown}"
@@ -193,24 +237,30 @@ def renew(suite: Suite, root: Path, before: int = 0) -> str:
     return ""
 
 
+def _header(path: Path) -> dict[str, Any] | None:
+    """Of the published cell in a file; None without one that can be read."""
+    try:
+        return read_header(path) if path.is_file() else None
+    except PublishedError:
+        return None
+
+
 def _counts(path: Path, delta_ref: float) -> bool:
-    return path.is_file() and bool(read_header(path)["delta_ref"] == delta_ref)
+    header = _header(path)
+    return header is not None and bool(header["delta_ref"] == delta_ref)
 
 
 def _shown(suite: Suite, root: Path) -> int:
-    """How many cells the tables that are there show."""
-    folder = root / "results" / "published" / suite.name
-    if not (folder / "suite.json").is_file():
+    """How many cells the tables that are there show; 0 without a plan that says which."""
+    try:
+        shown = load_results(root / "results" / "published" / suite.name).cells
+    except ValueError:
         return 0
-    return sum(cell.run is not None or cell.state == "failed" for cell in load_results(folder).cells)
+    return sum(cell.run is not None or cell.state == "failed" for cell in shown)
 
 
 def _compared(header: dict[str, Any]) -> dict[str, Any]:
     return {name: entry for name, entry in header.items() if name not in NOT_COMPARED}
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -221,9 +271,9 @@ def main(arguments: Sequence[str]) -> int:
     for name in parser.parse_args(arguments).suites:
         try:
             suite = load_suite(name)
-        except SuiteError as error:
+            report = publish(suite)
+        except (SuiteError, Busy) as error:
             sys.exit(str(error))
-        report = publish(suite)
         refused = sum(map(len, report.refused.values()))
         done = ", ".join(f"{number} {what}" for what, number in sorted(report.count.items()))
         print(f"suite {suite.name}: {len(suite.cells)} cells: {done or 'none'}, {refused} refused")

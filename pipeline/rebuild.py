@@ -17,6 +17,7 @@ from analysis.__main__ import FIGURES, TABLES, refuse_less, replace, written_asi
 from analysis.cells import load_suite
 from analysis.figures import SOFTWARE
 from analysis.groups import gather
+from pipeline.publish import writing
 from tracking.identity import REPOSITORY
 
 PUBLISHED = REPOSITORY / "results" / "published"
@@ -80,7 +81,10 @@ def main(arguments: Sequence[str]) -> int:
     code = 0
     for name in names:
         try:
-            compared = rebuild(PUBLISHED / name)
+            if not (PUBLISHED / name / "suite.json").is_file():
+                raise ValueError("not published")
+            with writing(PUBLISHED / name):
+                compared = rebuild(PUBLISHED / name)
         except ValueError as error:
             print(f"published suite {name}: {error}", file=sys.stderr)
             code = 1

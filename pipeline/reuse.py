@@ -24,21 +24,29 @@ def published_path(suite: Suite, cell: Cell) -> str:
     return PATH.format(suite=suite.name, env=cell.env, variant=cell.variant, seed=cell.seed)
 
 
-def reusable(suite: Suite, contents: Contents) -> dict[Cell, str]:
-    """The cells that are published with today's identity, and the file of each.
+def reusable(suite: Suite, contents: Contents, refused: list[str] | None = None) -> dict[Cell, str]:
+    """The cells that are published with today's identity, and the file of each; `refused` takes why others cannot be.
 
-    The suite's δ counts too, since a published cell holds the share of steps above it. PublishedError names a file
-    that cannot be read.
+    The suite's δ counts too, since a published cell holds the share of steps above it.
     """
-    files = {cell: published_path(suite, cell) for cell in suite.cells}
-    return {cell: file for cell, file in files.items() if _is_of_today(suite, cell, contents, file)}
+    files = {}
+    for cell in suite.cells:
+        file = published_path(suite, cell)
+        try:
+            if _is_of_today(suite, cell, contents, contents.root / file):
+                files[cell] = file
+        except PublishedError as error:
+            if refused is not None:
+                refused.append(f"{error}; it is not reused")
+    return files
 
 
-def _is_of_today(suite: Suite, cell: Cell, contents: Contents, file: str) -> bool:
-    path: Path = contents.root / file
+def _is_of_today(suite: Suite, cell: Cell, contents: Contents, path: Path) -> bool:
     if not path.is_file():
         return False
     header = read_header(path)
+    if any(header[name] != getattr(cell, name) for name in ("env", "variant", "seed")):
+        raise PublishedError(f"{path}: holds {header['env']}/{header['variant']}/seed-{header['seed']}")
     return bool(header["delta_ref"] == suite.delta_ref and header["identity"] == contents.hash(cell))
 
 
@@ -69,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         suite = load_suite(options.suite)
         print(json.dumps(plan(suite, reusable(suite, Contents()) if options.reuse else {}), indent=1))
-    except (SuiteError, PublishedError) as error:
+    except SuiteError as error:
         sys.exit(str(error))
 
 

@@ -34,6 +34,7 @@ import psutil
 
 from command.interrupt import die_with_parent
 from command.output import never_fail
+from tracking.files import open_regular
 from tracking.lock import acquire
 from tracking.manifest import STATUS, read_manifest, read_status, write_status
 
@@ -143,7 +144,7 @@ def _run_logged(run_dir: Path, command: Sequence[str], title: str, stop: Stop) -
     """Run the command; returns its exit code, 128 + n for a signal n, and the last line it wrote."""
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / STATUS).unlink(missing_ok=True)  # what is there afterwards is of this attempt
-    with (run_dir / "train.log").open("a+b") as log:
+    with open_regular(run_dir / "train.log", os.O_RDWR | os.O_APPEND) as log:
         log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}, {title}: {shlex.join(command)}\n".encode())
         log.flush()
         start = log.tell()
@@ -181,7 +182,10 @@ def _move_away(run_dir: Path) -> Path:
     """Rename a run directory after the identity of the run it holds; returns its new path."""
     lock = acquire(run_dir)  # never a directory in use
     try:
-        manifest = read_manifest(run_dir)
+        try:
+            manifest = read_manifest(run_dir)
+        except ValueError:  # damaged
+            manifest = None
         identity = manifest["identity"]["hash"][:12] if manifest else "unknown"
         target, number = run_dir.with_name(f"{run_dir.name}.old-{identity}"), 1
         while target.exists():
@@ -236,7 +240,7 @@ def main(arguments: Sequence[str]) -> int:
     stop = Stop(options.pipeline_pid)
     try:
         return run_cell(options.run_dir, options.command, options.attempt, options.attempts, stop, options.identity)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         print(f"{options.run_dir}: the cell cannot be run: {error}", file=sys.stderr)
         return 1
 

@@ -27,9 +27,10 @@ from pipeline.cell import Contents
 from pipeline.repeat import first_part, machine, train
 from pipeline.reuse import published_path
 from pipeline.suites import Cell, Suite, SuiteError, load_suite
+from tracking.files import replacing
 from tracking.identity import REPOSITORY
 from tracking.manifest import read_manifest
-from tracking.published import PublishedError, read_header, read_published
+from tracking.published import read_published
 from tracking.record import load_run
 
 PART = 0.1
@@ -79,7 +80,8 @@ def verify(
         print(verdicts[-1], flush=True)
     report = root / "results" / suite.name / "verify" / "report.md"
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(_report(suite, verdicts, len(published), sample_seed), encoding="utf-8")
+    with replacing(report) as file:
+        file.write(_report(suite, verdicts, len(published), sample_seed).encode())
     return verdicts
 
 
@@ -88,19 +90,19 @@ def verify_cell(suite: Suite, cell: Cell, stop_after: int | None, contents: Cont
     root = contents.root
     try:
         header, table = read_published(root / published_path(suite, cell))
-    except PublishedError as error:
+        then = None if header["run"] is None else from_published(header["run"], table)
+    except ValueError as error:
         return Verdict(cell, MISMATCH, str(error))
     if header["identity"] != contents.hash(cell):
         return Verdict(cell, CHANGED, f"snakemake carry --config suite={suite.name} shows whether its numbers stand")
-    if header["run"] is None:
+    if then is None:
         return Verdict(cell, NOT_COMPARABLE, f"it {header['state']} before its first update")
-    then = from_published(header["run"], table)
-    stop = stop_after or default_stop(then, header["total_steps"])
+    stop = stop_after or default_stop(then, suite.total_steps)
     run_dir = root / "results" / suite.name / "verify" / "runs" / cell.env / cell.variant / f"seed-{cell.seed}"
     shutil.rmtree(run_dir, ignore_errors=True)  # so that nothing is gone on with
-    said = train(cell.overrides, run_dir, root, stop_after=stop if stop < header["total_steps"] else None)
+    said = train(cell.overrides, run_dir, root, stop_after=stop if stop < suite.total_steps else None)
     record = load_run(run_dir)
-    now = condense(record, header["total_steps"], header["delta_ref"])
+    now = condense(record, suite.total_steps, header["delta_ref"])
     if now is None:
         return Verdict(cell, MISMATCH, f"it cannot be trained again ({said})")
     shared = shared_points(then, now)
@@ -169,9 +171,12 @@ def _seeds(suite: Suite, cell: Cell, contents: Contents) -> list[Condensed]:
     for other in suite.cells:
         path = contents.root / published_path(suite, other)
         if (other.env, other.variant) == (cell.env, cell.variant) and path.is_file():
-            header = read_header(path)
-            if header["state"] == "finished" and header["identity"] == contents.hash(other):
-                runs.append(from_published(header["run"], read_published(path)[1]))
+            try:
+                header, table = read_published(path)
+                if header["state"] == "finished" and header["run"] and header["identity"] == contents.hash(other):
+                    runs.append(from_published(header["run"], table))
+            except ValueError:  # damaged: it says nothing of the others
+                continue
     return runs
 
 

@@ -1,14 +1,19 @@
 """Checkpoints: a tree of tensors, arrays and plain values in one .npz archive that cannot run code."""
 
+import errno
 import json
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 import torch
 
-from tracking.files import replacing
+from tracking.files import open_regular, replacing
+from tracking.schema import ANY, require
 
 FORMAT = 2
 TREE = "tree"  # the member that holds the JSON description, UTF-8 in an array of bytes
@@ -40,28 +45,68 @@ def save(path: Path, state: Any, previous: Path | None = None) -> None:
 def load(path: Path, device: str = "cpu") -> Any:
     """Read what `save` wrote, its tensors to `device`.
 
-    FileNotFoundError when there is none, FormatError when other code wrote it, CheckpointError when it is damaged.
+    What an array takes is bound by the file's own size, whatever that claims.
+    FileNotFoundError when there is none, OSError when it cannot be read, FormatError when other code wrote it,
+    CheckpointError when it is damaged.
     """
-    with path.open("rb") as file:
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                # Checksums of all members first: an array whose damaged header asks for fewer bytes
-                # than were stored would otherwise be read without its checksum ever being compared.
-                damaged = archive.zip.testzip()
-                if damaged is not None:
-                    raise ValueError(f"wrong checksum of {damaged}")
-                description = json.loads(archive[TREE].tobytes())
-                if description["format"] != FORMAT:
-                    age = "newer" if description["format"] > FORMAT else "older"
-                    raise FormatError(
-                        f"{path}: checkpoint format {description['format']} is {age} than format {FORMAT}, "
-                        "the one this code reads; use the code that wrote it, or remove the file"
-                    )
-                return _rebuild(description["tree"], archive.__getitem__, device)
-        except CheckpointError:
+    try:
+        with open_regular(path) as file, ZipFile(file) as archive:
+            read = _Members(archive, os.fstat(file.fileno()).st_size)
+            description = json.loads(read(TREE).tobytes())
+            require(description, {"format": int, "tree": {str: ANY}})
+            if description["format"] != FORMAT:
+                age = "newer" if description["format"] > FORMAT else "older"
+                raise FormatError(
+                    f"{path}: checkpoint format {description['format']} is {age} than format {FORMAT}, "
+                    "the one this code reads; use the code that wrote it, or remove the file"
+                )
+            state = _rebuild(description["tree"], read)
+    except Exception as error:  # a damaged archive fails in as many ways as it has bytes
+        cannot_read = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)  # a seek to nowhere
+        if cannot_read or isinstance(error, CheckpointError | MemoryError):
             raise
-        except Exception as error:  # a damaged archive fails in as many ways as it has bytes
-            raise CheckpointError(f"{path}: checkpoint is truncated or damaged ({error})") from error
+        raise CheckpointError(f"{path}: checkpoint is truncated or damaged ({error})") from error
+    return state if device == "cpu" else _moved(state, device)  # a full GPU says nothing of the file
+
+
+class _Members:
+    """The arrays of an archive by name, each to be had once. ValueError when they are not as `save` stores them."""
+
+    def __init__(self, archive: ZipFile, size: int) -> None:
+        infos = archive.infolist()
+        if any(info.compress_type != ZIP_STORED or info.file_size != info.compress_size for info in infos):
+            raise ValueError("a compressed member")
+        if sum(info.file_size for info in infos) > size:
+            raise ValueError(f"members that claim more than the file's {size:,} bytes")
+        self._archive = archive
+        self._unread = {info.filename: info for info in infos}
+        if len(self._unread) < len(infos):
+            raise ValueError("two members have one name")
+        # Checksums of all before anything is believed: an array whose damaged header asks for fewer bytes than were
+        # stored would otherwise be read without its checksum ever being compared.
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"wrong checksum of {damaged}")
+
+    def __call__(self, name: Any) -> np.ndarray[Any, Any]:
+        info = self._unread.pop(f"{name}.npy", None)
+        if info is None:
+            raise ValueError(f"no member {name!r} that has not been read")
+        with self._archive.open(info) as member:
+            try:
+                shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(member)](member)
+            except MemoryError as error:  # what Python's parser says of an expression that is too deep
+                raise ValueError(f"member {name} has no header of an array") from error
+            if dtype.hasobject:
+                raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
+            data = member.read()
+        if dtype.itemsize * math.prod(shape) != len(data) or math.prod(shape) > info.file_size:
+            raise ValueError(f"member {name} of shape {shape} has {len(data):,} bytes")
+        # A copy: it can be written to, and its memory is aligned.
+        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").copy(order="K")
+
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def _describe(node: Any, place: str, arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
@@ -99,24 +144,40 @@ def _describe(node: Any, place: str, arrays: dict[str, np.ndarray[Any, Any]]) ->
     raise TypeError(f"{place}: {type(node).__name__} cannot be saved in a checkpoint")
 
 
-def _rebuild(node: dict[str, Any], array: Callable[[str], np.ndarray[Any, Any]], device: str) -> Any:
+def _rebuild(node: Any, read: Callable[[Any], np.ndarray[Any, Any]]) -> Any:
+    if not isinstance(node, dict) or len(node) != 1:
+        raise ValueError("a node that is not of one kind")
     [(kind, content)] = node.items()
-    match kind:
-        case "tensor":
+    match kind, content:
+        case "tensor", _:
             # Cloned into torch's own memory, whose alignment decides the order of sums in some kernels.
-            return torch.from_numpy(array(content)).clone().to(device)
-        case "array":
-            return array(content)
-        case "scalar":
-            return array(content)[()]
-        case "value":
+            return torch.from_numpy(read(content)).clone()
+        case "array", _:
+            return read(content)
+        case "scalar", _:
+            return read(content)[()]
+        case "value", None | bool() | int() | str():
             return content
-        case "float":
+        case "float", str():
             return float.fromhex(content)
-        case "dict":
-            return {key: _rebuild(child, array, device) for key, child in content}
-        case "list":
-            return [_rebuild(child, array, device) for child in content]
-        case "tuple":
-            return tuple(_rebuild(child, array, device) for child in content)
+        case "dict", list():
+            pairs = [(key, _rebuild(child, read)) for key, child in content]
+            if not all(type(key) in (int, str) for key, _ in pairs) or len(dict(pairs)) < len(pairs):
+                raise ValueError("a dict whose keys are not different numbers or texts")
+            return dict(pairs)
+        case "list", list():
+            return [_rebuild(child, read) for child in content]
+        case "tuple", list():
+            return tuple(_rebuild(child, read) for child in content)
     raise ValueError(f"unknown kind of node {kind!r}")
+
+
+def _moved(state: Any, device: str) -> Any:
+    match state:
+        case torch.Tensor():
+            return state.to(device)
+        case dict():
+            return {key: _moved(child, device) for key, child in state.items()}
+        case list() | tuple():
+            return type(state)(_moved(child, device) for child in state)
+    return state

@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+from tracking.files import open_regular
+
 LOCK = "lock"
 PATIENCE = 0.5  # s; a reader that probes the lock holds it for microseconds, which must not turn a run away
 
@@ -16,10 +18,12 @@ class RunLocked(RuntimeError):
 def acquire(run_dir: Path) -> int:
     """Take the lock of an existing directory and return its file descriptor; closing that releases the lock.
 
-    Raises RunLocked when another process holds it, OSError when the directory cannot be written or locked.
+    Raises RunLocked when another process holds it, OSError when the directory cannot be written or locked, ValueError
+    when the lock is a symbolic link or no file.
     The file stays when the lock is released: removing it would let two processes lock two files of one name.
     """
-    descriptor = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    with open_regular(run_dir / LOCK, os.O_RDWR) as file:
+        descriptor = os.dup(file.fileno())
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -38,13 +42,10 @@ def acquire(run_dir: Path) -> int:
 def is_locked(run_dir: Path) -> bool:
     """Whether a live process holds the lock of this run directory."""
     try:
-        descriptor = os.open(run_dir / LOCK, os.O_RDONLY)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with open_regular(run_dir / LOCK) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    finally:
-        os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # none, or nothing that could be held
+        return False
     return False

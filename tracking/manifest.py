@@ -1,13 +1,15 @@
 """manifest.json, what was run and on what, and status.json, how it ended.
 
 manifest.json: state (running | finished | failed), reason (of a failure), env_steps and episode_return (once
-ended), started (UTC), resumed (per continuation: time and updates kept), config (resolved), identity {hash,
-parts}, git {commit, dirty} or null, packages, python, platform, cpu, gpu, threads.
+ended), files (once ended: size and SHA-256 of tables and checkpoint), started (UTC), resumed (per continuation: time
+and updates kept), config (resolved), identity {hash, parts}, git {commit, dirty} or null, packages, python, platform,
+cpu, gpu, threads.
 status.json: status (finished | failed), reason, identity (the hash), env_steps, episode_return.
 """
 
 import math
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,12 +19,49 @@ from typing import Any
 
 from tracking.files import read_json, write_json
 from tracking.identity import REPOSITORY, CellIdentity
+from tracking.schema import ANY, Schema, require
 
 MANIFEST = "manifest.json"
 STATUS = "status.json"
 PACKAGES = (
     "torch", "numpy", "mujoco", "gymnasium", "ale-py", "hydra-core", "pandas", "pyarrow", "wandb"
 )  # fmt: skip
+
+HASH = re.compile(r"[0-9a-f]{64}")
+_TEXT, _INTEGER, _NUMBER = (str, None), (int, None), (float, None)
+PARTS = {"config": {str: ANY}, "code": {str: str}, "versions": {str: _TEXT}, "device": str}
+"""Schema of an identity's parts."""
+RECORDED = {
+    "started": _TEXT,
+    "resumed": ([{"at": str, "updates": int}], None),
+    "git": ({"commit": re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}"), "dirty": bool}, None),
+    "packages": ({str: _TEXT}, None),
+    "python": _TEXT,
+    "platform": _TEXT,
+    "cpu": _TEXT,
+    "gpu": _TEXT,
+    "threads": _INTEGER,
+}
+"""Schema of what a manifest records of where a run was made; runs of earlier versions may lack some of it."""
+_MANIFEST = {
+    "state": frozenset({"running", "finished", "failed"}),
+    "reason": _TEXT,
+    "identity": {"hash": HASH, "parts": PARTS},
+}
+_LATER = {
+    "env_steps": _INTEGER,
+    "episode_return": _NUMBER,
+    "config": ({str: ANY}, None),
+    "files": ({str: {"size": int, "sha256": HASH}}, None),
+    **RECORDED,
+}
+_STATUS = {
+    "status": frozenset({"finished", "failed"}),
+    "reason": _TEXT,
+    "identity": _TEXT,
+    "env_steps?": _INTEGER,
+    "episode_return?": _NUMBER,
+}
 
 
 def build_manifest(
@@ -42,6 +81,7 @@ def build_manifest(
         "reason": None,
         "env_steps": None,
         "episode_return": None,
+        "files": None,
         "started": now(),
         "resumed": [],
         "config": dict(config),
@@ -67,8 +107,12 @@ def write_manifest(run_dir: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any] | None:
-    """Read manifest.json; None when there is none, ValueError when it is damaged."""
-    return read_json(run_dir / MANIFEST)
+    """Read manifest.json; None when there is none. What an earlier version did not record is None.
+
+    ValueError when it is damaged, or an entry is missing or of another type.
+    """
+    manifest = _read(run_dir / MANIFEST, _MANIFEST | {f"{name}?": schema for name, schema in _LATER.items()})
+    return None if manifest is None else dict.fromkeys(_LATER) | manifest
 
 
 def recorded_identity(manifest: Mapping[str, Any]) -> CellIdentity:
@@ -98,8 +142,18 @@ def write_status(
 
 
 def read_status(run_dir: Path) -> dict[str, Any] | None:
-    """Read status.json; None when there is none, ValueError when it is damaged."""
-    return read_json(run_dir / STATUS)
+    """Read status.json; None when there is none, ValueError as `read_manifest`."""
+    return _read(run_dir / STATUS, _STATUS)
+
+
+def _read(path: Path, schema: Schema) -> dict[str, Any] | None:
+    content = read_json(path)
+    try:
+        if content is not None:
+            require(content, schema)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return content
 
 
 def finite_or_none(value: float | None) -> float | None:

@@ -15,7 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tracking.files import replacing
+from tracking.files import open_regular, parse_json, replacing
+from tracking.manifest import HASH, PARTS, RECORDED
+from tracking.schema import ANY, require
 from tracking.tables import read_arrow
 
 FORMAT = 3
@@ -24,6 +26,23 @@ PATH = "results/published/{suite}/cells/{env}/{variant}/seed-{seed}.parquet"
 """Of a published cell, relative to the repository's root."""
 
 _HEADER, _DIGEST = b"fisherbench", b"fisherbench.sha256"
+_SCHEMA = {
+    "env": str,
+    "variant": str,
+    "algorithm": str,
+    "seed": int,
+    "state": frozenset({"finished", "failed"}),
+    "reason": str,
+    "identity": HASH,
+    "content": str,
+    "total_steps": int,
+    "delta_ref": float,
+    "overrides": [str],
+    "run": ({str: ANY}, None),  # which `analysis.condensed` knows
+    "provenance": {"identity": PARTS, **{f"{name}?": schema for name, schema in RECORDED.items()}},
+    "files?": {str: HASH},
+    "carried?": [{"from": str, "commit": str, "compared": str, "lacks": [str], "at": str}],
+}
 
 
 class PublishedError(ValueError):
@@ -59,11 +78,16 @@ def read_published(path: Path) -> tuple[dict[str, Any], pa.Table]:
     """Header and rows of a published cell. PublishedError when they are damaged or of another format."""
     try:
         table = read_arrow(path)
-    except (pa.ArrowException, OSError) as error:
+        header = _header(path, table.schema.metadata)
+        rows = table.replace_schema_metadata(None)
+        found = digest(table.schema.metadata[_HEADER].decode(), rows)
+    except PublishedError:
+        raise
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, TypeError) as error:  # Arrow's are either
         raise _damaged(path) from error
-    header = _header(path, table.schema.metadata)
-    rows = table.replace_schema_metadata(None)
-    if digest(table.schema.metadata[_HEADER].decode(), rows).encode() != table.schema.metadata.get(_DIGEST):
+    if found.encode() != table.schema.metadata.get(_DIGEST):
         raise _damaged(path)
     return header, rows
 
@@ -71,9 +95,11 @@ def read_published(path: Path) -> tuple[dict[str, Any], pa.Table]:
 def read_header(path: Path) -> dict[str, Any]:
     """The header alone, without a look at the rows or the digest. PublishedError as above."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             metadata = pq.read_schema(file).metadata
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise _unreadable(path, error) from error
         raise _damaged(path) from error
     return _header(path, metadata)
 
@@ -97,9 +123,20 @@ def dumps(value: Any) -> str:
     return json.dumps(_strict(value), allow_nan=False, separators=(",", ":"))
 
 
-def loads(text: str) -> Any:
-    """What `dumps` wrote."""
-    return json.loads(text, object_hook=lambda pairs: float(pairs["float"]) if pairs.keys() == {"float"} else pairs)
+def loads(text: bytes) -> Any:
+    """What `dumps` wrote. ValueError when that is not what it is."""
+    return _floats(parse_json(text))
+
+
+def _floats(value: Any) -> Any:
+    match value:
+        case {"float": "nan" | "inf" | "-inf" as name} if len(value) == 1:
+            return float(name)
+        case dict():
+            return {key: _floats(entry) for key, entry in value.items()}
+        case list():
+            return [_floats(entry) for entry in value]
+    return value
 
 
 def _strict(value: Any) -> Any:
@@ -122,16 +159,25 @@ def _encoding(kind: pa.DataType) -> str | None:
 
 def _header(path: Path, metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     try:
-        header: dict[str, Any] = loads((metadata or {})[_HEADER].decode())
-        version = int(header["format"])
-    except (KeyError, ValueError, TypeError) as error:
+        header: dict[str, Any] = loads((metadata or {})[_HEADER])
+        require(header, {"format": int})
+    except (KeyError, ValueError) as error:
         raise _damaged(path) from error
+    version = header["format"]
     if version not in READABLE:
         remedy = "take a newer one" if version > FORMAT else "remove the file, and publish its run again or train it"
         formats = " and ".join(map(str, READABLE))
         raise PublishedError(f"{path}: format {version}, and this FisherBench reads formats {formats}; {remedy}")
+    try:
+        require(header, _SCHEMA)
+    except ValueError as error:
+        raise PublishedError(f"{path}: no published cell: {error}; remove it and publish again") from error
     return header
 
 
 def _damaged(path: Path) -> PublishedError:
     return PublishedError(f"{path}: damaged, or no published cell; restore it from git, or remove it and publish again")
+
+
+def _unreadable(path: Path, error: OSError) -> PublishedError:
+    return PublishedError(f"{path}: cannot be read ({error.strerror})")

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from tracking import checkpoint, lock
-from tracking.files import remove_leftovers
+from tracking.files import remove, remove_leftovers
 from tracking.identity import CellIdentity, difference
 from tracking.manifest import (
+    PARTS,
     STATUS,
     build_manifest,
     finite_or_none,
@@ -21,7 +22,18 @@ from tracking.manifest import (
     write_manifest,
     write_status,
 )
-from tracking.record import ALIGNMENT, CHECKPOINT, EPISODES, EVALUATION, PREVIOUS, PROGRESS
+from tracking.record import (
+    ALIGNMENT,
+    CHECKPOINT,
+    EPISODES,
+    EVALUATION,
+    PREVIOUS,
+    PROGRESS,
+    Damage,
+    damage,
+    files_of,
+)
+from tracking.schema import ANY, require
 from tracking.tables import Table
 from tracking.wandb_tracker import TrackerConfig, WandbTracker
 
@@ -102,10 +114,11 @@ class Run:
     ) -> Self:
         """Lock `run_dir`, creating it if need be, and start a run there or go on with it, unless it has finished.
 
-        A run that failed, was stopped or killed goes on from its newest sound checkpoint, and without one from step 0.
+        A run that failed, was stopped or killed goes on from its newest sound checkpoint, and without one from step 0;
+        so does one that finished and whose evaluation is damaged. Where other files of it are, it starts again.
         ValueError when the directory cannot be used, lock.RunLocked when another process trains there,
-        IdentityMismatch when it or its checkpoint holds another run, checkpoint.FormatError when that is of another
-        format.
+        IdentityMismatch when it or its checkpoint holds another run or one that cannot be read, checkpoint.FormatError
+        when that is of another format.
         """
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
@@ -115,20 +128,21 @@ class Run:
                 f"run_dir {run_dir}: cannot be written ({error.strerror}); choose a writable directory"
             ) from error
         try:
-            manifest = read_manifest(run_dir)
-            if manifest is not None:
-                _require_identity(run_dir, identity, manifest)
-            if manifest is not None and manifest["state"] == "finished":
+            manifest = _manifest_of(run_dir, identity)
+            harm = None if manifest is None else damage(run_dir, manifest, whole=True)
+            if manifest is not None and manifest["state"] == "finished" and harm is None:
                 return cls(run_dir, manifest, descriptor)
             run = cls(run_dir, build_manifest(config, identity, threads, gpu, conf), descriptor)
             if manifest is not None:
-                run._go_on(manifest)
+                run._go_on(manifest, harm)
             run._begin()
             if tracker is not None and tracker.name == "wandb":
                 run._tracker = WandbTracker(tracker, run_dir, config, identity.short)
             return run
-        except BaseException:
+        except BaseException as error:
             os.close(descriptor)
+            if isinstance(error, OSError):
+                raise ValueError(f"run_dir {run_dir}: cannot be used ({error})") from error
             raise
 
     @property
@@ -220,12 +234,18 @@ class Run:
         self._begin()
         log.warning("%s cannot be used (%s); %s", refused, _one_line(error), self._where())
 
-    def _go_on(self, manifest: Mapping[str, Any]) -> None:
+    def _go_on(self, manifest: Mapping[str, Any], harm: Damage | None) -> None:
         """Take over state and tables from the newest sound checkpoint of the run that `manifest` describes."""
-        self.manifest["started"], self._resumed = manifest["started"], manifest.get("resumed", [])
-        self._checkpoints = [path for path in (self.run_dir / CHECKPOINT, self.run_dir / PREVIOUS) if path.exists()]
+        self.manifest["started"], self._resumed = manifest["started"], manifest["resumed"] or []
+        if harm is None or harm.file in (
+            EVALUATION,
+            CHECKPOINT,
+        ):  # otherwise the rows behind a checkpoint are not known
+            paths = (self.run_dir / CHECKPOINT, self.run_dir / PREVIOUS)
+            self._checkpoints = [path for path in paths if path.exists() and (harm is None or path.name != harm.file)]
         self._resume()
-        log.warning("%s: %s; %s", self.run_dir, _past(manifest), self._where())
+        past = _past(manifest) if harm is None else f"a run that {manifest['state']} here is damaged ({harm})"
+        log.warning("%s: %s; %s", self.run_dir, past, self._where())
 
     def _resume(self, any_fault: bool = False) -> None:
         """Take over the newest sound one of `_checkpoints`, and drop those before it; nothing where none is sound.
@@ -236,7 +256,7 @@ class Run:
             path = self._checkpoints[0]
             try:
                 content, tables = self._read_checkpoint(path)
-            except (checkpoint.CheckpointError, IdentityMismatch, ValueError, OSError) as error:
+            except (checkpoint.CheckpointError, IdentityMismatch, ValueError, FileNotFoundError) as error:
                 if isinstance(error, checkpoint.FormatError | IdentityMismatch) and not any_fault:
                     raise
                 log.warning("%s cannot be used (%s)", path, _one_line(error))
@@ -251,6 +271,7 @@ class Run:
     def _read_checkpoint(self, path: Path) -> tuple[dict[str, Any], dict[str, Table]]:
         """What a checkpoint of this run holds, and the tables as they were then."""
         content = checkpoint.load(path, str(self.manifest["config"].get("device", "cpu")))
+        require(content, {"identity": PARTS, "rows": dict.fromkeys(TABLES, int), "state": ANY})
         mine, theirs = recorded_identity(self.manifest), CellIdentity(content["identity"])
         if theirs.hash != mine.hash:
             raise IdentityMismatch(
@@ -258,19 +279,23 @@ class Run:
             )
         rows, tables = content["rows"], self._empty_tables()
         for name, columns in TABLES.items():
+            if rows[name] < 0:
+                raise ValueError(f"rows of {name}: {rows[name]} is negative")
             if rows[name]:
                 tables[name] = Table.resume(self.run_dir / name, columns, rows[name])
         return content, tables
 
     def _begin(self) -> None:
         """Bring the directory to where `_resume` left the run, or to its start."""
-        gone = [name for name in TABLES if not len(self._tables[name])]
         checkpoints = [name for name in (CHECKPOINT, PREVIOUS) if self.run_dir / name not in self._checkpoints]
-        # The status first: it must never claim what is gone.
-        for name in (STATUS, EVALUATION, *checkpoints, *gone):
-            (self.run_dir / name).unlink(missing_ok=True)
-        remove_leftovers(self.run_dir)
+        gone = [name for name in TABLES if not len(self._tables[name])]
+        # The status first, which must never claim what is gone, and the manifest of what was before what it speaks of.
+        for name in (STATUS, *checkpoints):
+            remove(self.run_dir / name)
         write_manifest(self.run_dir, self.manifest)
+        for name in (EVALUATION, *gone):
+            remove(self.run_dir / name)
+        remove_leftovers(self.run_dir)
         self.flush(None)
 
     def _where(self) -> str:
@@ -310,6 +335,7 @@ class Run:
             "reason": reason,
             "env_steps": env_steps,
             "episode_return": finite_or_none(episode_return),
+            "files": files_of(self.run_dir),
         }
         write_manifest(self.run_dir, self.manifest)
         self._close_tracker({key: self.manifest[key] for key in ("state", "reason", "env_steps", "episode_return")})
@@ -321,13 +347,20 @@ class Run:
             self._tracker = None
 
 
-def _require_identity(run_dir: Path, identity: CellIdentity, manifest: Mapping[str, Any]) -> None:
-    recorded = recorded_identity(manifest)
-    if recorded.hash != identity.hash:
+def _manifest_of(run_dir: Path, identity: CellIdentity) -> dict[str, Any] | None:
+    """The manifest of the run in a directory; IdentityMismatch when that is another one, or cannot be told."""
+    try:
+        manifest = read_manifest(run_dir)
+    except ValueError as error:
+        raise IdentityMismatch(
+            f"run_dir {run_dir} holds a run that cannot be read ({error}); choose another run_dir or remove it"
+        ) from error
+    if manifest is not None and (recorded := recorded_identity(manifest)).hash != identity.hash:
         raise IdentityMismatch(
             f"run_dir {run_dir} holds another run ({difference(identity, recorded)}); "
             "choose another run_dir or remove it"
         )
+    return manifest
 
 
 def _past(manifest: Mapping[str, Any]) -> str:

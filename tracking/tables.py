@@ -11,13 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tracking.files import replacing
+from tracking.files import open_regular, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Value = float | int | bool | str | None
 ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+KINDS = frozenset({*ARROW.values(), pa.int32(), pa.float32()})
+"""Types of columns that are read."""
+LARGEST = 2**28
+"""Most values of a table that is read: 2 GiB."""
 TIMING = ("_time", "_per_second")
 
 
@@ -36,7 +40,7 @@ class Table:
 
     @classmethod
     def resume(cls, path: Path, columns: Mapping[str, type], rows: int) -> Self:
-        """The first `rows` rows of the table at `path`, to go on with. ValueError when it has fewer."""
+        """The first `rows` rows of the table at `path`, to go on with. ValueError for fewer, or other types."""
         table, stored = cls(path, columns), read_arrow(path)
         if stored.num_rows < rows:
             raise ValueError(f"{path} has {stored.num_rows} rows, of {rows} that were written")
@@ -44,6 +48,10 @@ class Table:
         # A column of nulls has the type of its first value, which may be still to come.
         known = {f.name: f.type for f in stored.schema if stored.column(f.name).null_count < rows}
         kinds = {arrow: kind for kind, arrow in ARROW.items()}
+        for name, arrow in known.items():
+            declared = columns.get(name)
+            if arrow not in kinds or not (declared in (None, kinds[arrow]) or (declared, kinds[arrow]) == (float, int)):
+                raise ValueError(f"{path}: column {name} is of type {arrow}")
         table._types = {
             name: kinds[known[name]] if name in known else columns.get(name) for name in stored.column_names
         }
@@ -68,7 +76,7 @@ class Table:
         """Replace the file by one with all rows so far."""
         columns = {name: self._column(name, kind or float) for name, kind in self._types.items()}
         with replacing(self.path) as file:
-            pq.write_table(pa.table(columns), file)
+            pq.write_table(pa.table(columns), file, write_page_checksum=True)
 
     def _column(self, name: str, kind: type) -> pa.Array:
         values = [row.get(name) for row in self._rows]
@@ -97,14 +105,39 @@ def _wider(name: str, known: type | None, value: Value) -> type | None:
     raise TypeError(f"column {name}: {value!r} in a column of type {known.__name__ if known else None}")
 
 
-def read_arrow(path: Path) -> pa.Table:
-    """Read a table as it is, nulls and NaN apart.
+def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a table as it is, or some columns of it, nulls and NaN apart; checksums of pages are compared.
+
+    FileNotFoundError when there is none, ValueError that names it when it is damaged, lacks a column or has one of
+    another kind than bool, number and string.
 
     Through one open file: given a path, pyarrow opens it more than once, and a run may replace it in between. And in
     this thread: one of pyarrow's own may still hold the file when the interpreter ends, which then aborts.
     """
-    with path.open("rb") as file:
-        return pq.ParquetFile(file).read(use_threads=False)
+    with open_regular(path) as file:
+        try:
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            _require_readable(parquet, columns or [])
+            table = parquet.read(columns, use_threads=False)
+            table.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # Arrow's own of damage have none
+                raise
+            raise ValueError(f"{path}: damaged, or no such table ({' '.join(str(error).split())[:200]})") from error
+    return table
+
+
+def _require_readable(parquet: pq.ParquetFile, columns: list[str]) -> None:
+    """Refuse what no run writes, before it takes memory."""
+    schema = parquet.schema_arrow
+    if len(set(schema.names)) < len(schema.names):
+        raise ValueError("two columns have one name")
+    if absent := set(columns) - set(schema.names):
+        raise ValueError(f"without the columns {', '.join(sorted(absent))}")
+    if odd := [field for field in schema if field.type not in KINDS]:
+        raise ValueError(f"column {odd[0].name} is of type {odd[0].type}")
+    if parquet.metadata.num_rows * len(schema.names) > LARGEST:
+        raise ValueError(f"{parquet.metadata.num_rows:,} rows of {len(schema.names)} columns")
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from analysis.geometry import run_counts, run_geometry
 from analysis.progress import read_progress
 from tests.analysis.synthetic import write_suite
 from tests.analysis.test_suite_tables import rewrite
+from tests.tracking.test_published import HEADER
 from tracking.published import read_published, write_published
 from tracking.record import load_run
 
@@ -33,8 +34,9 @@ def condensed(run_dir: Path) -> Condensed:
 
 
 def published(run: Condensed, folder: Path) -> Condensed:
-    write_published(folder / "x.parquet", run.header(), run.table())
-    return from_published(*read_published(folder / "x.parquet"))
+    write_published(folder / "x.parquet", HEADER | {"run": run.header()}, run.table())
+    header, table = read_published(folder / "x.parquet")
+    return from_published(header["run"], table)
 
 
 def test_a_published_file_gives_back_every_bit(run_dir: Path, tmp_path: Path) -> None:

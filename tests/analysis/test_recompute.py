@@ -25,6 +25,7 @@ from analysis.recompute import check, differences, main, recompute
 from analysis.tables.geometry import geometry
 from envs.episodes import EpisodeLog
 from tests.analysis.synthetic import write_progress, write_state
+from tests.tracking.test_published import HEADER
 from tracking.published import FORMAT, PublishedError, read_published, write_published
 from tracking.record import load_run
 
@@ -95,7 +96,7 @@ def condensed(run_dir: Path, total_steps: int) -> Condensed:
 
 
 def published(run: Condensed, path: Path) -> Condensed:
-    write_published(path, {"run": run.header()}, run.table())
+    write_published(path, HEADER | {"run": run.header()}, run.table())
     header, table = read_published(path)
     return from_published(header["run"], table)
 

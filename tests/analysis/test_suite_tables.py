@@ -228,7 +228,8 @@ def test_gain_is_undefined_by_name(suite_dir: Path) -> None:
         rewrite(run(suite_dir, "hopper", "adam_pg", seed), "episode_return", change)
     for variant in ("trpo", "adam_pg"):
         for seed in range(4):
-            (run(suite_dir, "reacher", variant, seed) / "evaluation.parquet").unlink()
+            path = run(suite_dir, "reacher", variant, seed) / "evaluation.parquet"
+            pq.write_table(pq.read_table(path).slice(0, 0), path)
     table = sample_efficiency(read(suite_dir))
     noise = "Adam-PG's final scores are within noise of the random policy's"
     assert record(table, env="hopper", variant="trpo", level=0.9)["undefined"] == noise

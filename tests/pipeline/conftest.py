@@ -37,7 +37,9 @@ manifest = read_manifest(run_dir)
 if manifest is not None and manifest["identity"]["hash"] != identity:
     print("holds another run")
     sys.exit(3)
-(run_dir / "manifest.json").write_text(json.dumps({"identity": {"hash": identity}}))
+parts = {"config": {}, "code": {}, "versions": {}, "device": "cpu"}
+manifest = {"state": "running", "reason": None, "identity": {"hash": identity, "parts": parts}}
+(run_dir / "manifest.json").write_text(json.dumps(manifest))
 with (run_dir / "attempts").open("a") as attempts:
     attempts.write("x")
 if mode == "finish_second" and (run_dir / "attempts").stat().st_size < 2:

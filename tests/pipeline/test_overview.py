@@ -56,7 +56,8 @@ def train(root: Path, run: Cell, steps: int, seconds: float, status: str | None 
     table.flush()
     device = "cuda" if "device=cuda" in run.overrides else "cpu"
     made = identity(run)
-    write_manifest(run_dir, {"config": {"device": device}, "identity": {"hash": made.hash, "parts": made.parts}})
+    manifest = {"state": "running", "reason": None, "identity": {"hash": made.hash, "parts": made.parts}}
+    write_manifest(run_dir, manifest | {"config": {"device": device}})
     if status is not None:
         write_status(run_dir, status, None if status == "finished" else "parameters are not finite", made.hash)
     return run_dir

@@ -18,6 +18,7 @@ from pipeline.reuse import published_path
 from pipeline.suites import Cell, Suite, load_suite
 from tests.pipeline.published import SUITE, draw_nothing, identity, train, write_suite
 from tracking.identity import CellIdentity
+from tracking.manifest import write_status
 from tracking.published import read_published
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +117,7 @@ def test_a_run_with_other_numbers_replaces_what_was_published(repository: Path, 
             {"git": {"commit": "c" * 40, "dirty": True}},
             f"{COMMITTED} with uncommitted changes of what it is made from; commit, remove",
         ),
-        ({"identity": {"hash": "x", "parts": OTHER}}, "its run is not of today's suite (cell: "),
+        ({"identity": {"hash": "b" * 64, "parts": OTHER}}, "its run is not of today's suite (cell: "),
     ],
 )
 def test_a_run_that_is_not_to_be_published_is_refused_by_name_and_the_others_go_on(
@@ -136,7 +137,7 @@ def test_a_run_that_is_not_to_be_published_is_refused_by_name_and_the_others_go_
 def test_a_cell_that_left_no_manifest_is_refused_with_its_reason(repository: Path, suite: Suite) -> None:
     run_dir = repository / suite.cells[0].run_dir
     (run_dir / "manifest.json").unlink()
-    (run_dir / "status.json").write_text(json.dumps({"status": "failed", "reason": "refused: total_steps=5"}))
+    write_status(run_dir, "failed", "refused: total_steps=5")
     assert "left no manifest (refused: total_steps=5)" in next(iter(publish(suite, repository).refused))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import signal
 import subprocess
 import sys
@@ -188,13 +189,36 @@ def test_a_place_that_cannot_be_written_is_named_in_one_line(cell: Cell) -> None
     assert said.startswith("results/seed-0: the cell cannot be run: ")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without space")
 def test_a_full_disk_ends_the_wrapper_in_one_line_and_starts_nothing(cell: Cell) -> None:
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    command = cell.command(attempt=3)
+    done = subprocess.run(command, cwd=cell.repository, capture_output=True, text=True, preexec_fn=no_room)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["results/seed-0: the cell cannot be run: [Errno 27] File too large"]
+    assert not (cell.run_dir / "attempts").exists()
+
+
+def test_a_log_that_is_a_link_or_a_pipe_is_not_written_through(cell: Cell) -> None:
     cell.run_dir.mkdir(parents=True)
-    (cell.run_dir / "train.log").symlink_to("/dev/full")
+    log, mine = cell.run_dir / "train.log", cell.repository / "mine.txt"
+    mine.write_text("mine")
+    log.symlink_to(mine)
     code, said = cell.run(attempt=3)
-    assert code == 1
-    assert said.splitlines() == ["results/seed-0: the cell cannot be run: [Errno 28] No space left on device"]
+    assert (code, said) == (
+        1,
+        "results/seed-0: the cell cannot be run: results/seed-0/train.log: a symbolic link, through which nothing is "
+        "written; remove it\n",
+    )
+    assert mine.read_text() == "mine"
+    log.unlink()
+    os.mkfifo(log)
+    code, said = cell.run(attempt=3)
+    assert (code, said) == (
+        1,
+        "results/seed-0: the cell cannot be run: results/seed-0/train.log: not a regular file\n",
+    )
     assert not (cell.run_dir / "attempts").exists()
 
 

@@ -1,7 +1,13 @@
 """Checkpoints give back every bit, and refuse to give back anything else."""
 
+import errno
+import io
+import json
 import math
+import os
 import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +220,92 @@ def test_tensors_are_loaded_to_the_device_that_is_asked_for(tmp_path: Path) -> N
     state = load(tmp_path / "checkpoint", "meta")
     assert state["weights"][0].device.type == "meta"
     assert state["array"].tolist() == [1, 1]
+
+
+def archive(path: Path, tree: Any, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
+    """An archive with this description and these bytes as its other members."""
+    description = np.frombuffer(json.dumps({"format": checkpoint.FORMAT, "tree": tree}).encode(), dtype=np.uint8)
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, content in {"tree": stored(description), **members}.items():
+            file.writestr(f"{name}.npy", content)
+
+
+def stored(array: np.ndarray[Any, Any], claim: tuple[int, ...] | None = None) -> bytes:
+    """An array as .npy, which may claim to have another shape."""
+    content = io.BytesIO()
+    header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape if claim is None else claim}
+    np.lib.format.write_array_header_1_0(content, header)
+    return content.getvalue() + array.tobytes()
+
+
+ONE = {"a": stored(np.arange(3.0))}
+
+
+@pytest.mark.parametrize(
+    ("tree", "members", "fault"),
+    [
+        ({"array": "a"}, {"a": stored(np.arange(3.0), claim=(2**40,))}, "24 bytes"),
+        ({"array": "a"}, {"a": stored(np.zeros(3, "V0"), claim=(2**40,))}, "0 bytes"),
+        ({"array": "a"}, {"a": b"\x93NUMPY\x01\x00\x10\x27" + b"-" * 9999 + b"\n"}, "truncated or damaged"),
+        ({"list": [{"array": "a"}] * 2}, ONE, "has not been read"),  # memory for each time that it is named
+        ({"array": ["a"]}, ONE, "no member"),
+        ({"value": [1]}, {}, "kind of node"),
+        ({"value": 1.5}, {}, "kind of node"),
+        ({"float": 3}, {}, "kind of node"),
+        ({"float": "0x1p+99999"}, {}, "truncated or damaged"),
+        ({"dict": [["a", {"value": 1}], ["a", {"value": 2}]]}, {}, "keys"),
+        ({"dict": [[None, {"value": 1}]]}, {}, "keys"),
+        ({"dict": [[[], {"value": 1}]]}, {}, "keys"),
+        ({"dict": [["a"]]}, {}, "truncated or damaged"),
+        ({"list": {"value": 1}}, {}, "kind of node"),
+        ({"list": [], "tuple": []}, {}, "not of one kind"),
+        ([], {}, "tree"),
+    ],
+)
+def test_what_no_save_wrote_is_damaged(tmp_path: Path, tree: Any, members: dict[str, bytes], fault: str) -> None:
+    path = tmp_path / "checkpoint"
+    archive(path, tree, members)
+    with pytest.raises(CheckpointError, match=fault):
+        load(path)
+
+
+def test_a_compressed_archive_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    archive(path, {"array": "a"}, {"a": stored(np.zeros(2_000_000))}, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 20_000
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="a compressed member"):
+        load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_a_tree_of_any_depth_is_damaged(tmp_path: Path) -> None:
+    deep = ('{"list":[' * 100_000 + "]}" * 100_000).encode()
+    text = b'{"format":' + str(checkpoint.FORMAT).encode() + b',"tree":' + deep + b"}"
+    with zipfile.ZipFile(tmp_path / "checkpoint", "w") as file:
+        file.writestr("tree.npy", stored(np.frombuffer(text, dtype=np.uint8)))
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        load(tmp_path / "checkpoint")
+
+
+def test_a_pipe_in_place_of_a_checkpoint_is_damaged(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "checkpoint")
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        load(tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_a_disk_or_memory_that_fails_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It would be thrown away for one that is older."""
+    save(tmp_path / "checkpoint", SMALL)
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", fail)
+    with pytest.raises(type(error)):
+        load(tmp_path / "checkpoint")

@@ -22,12 +22,19 @@ ROWS = pa.table(
     }
 )
 HEADER = {
+    "env": "hopper",
+    "variant": "trpo",
+    "algorithm": "trpo",
     "seed": 3,
-    "score": math.nan,
-    "bound": -math.inf,
-    "missing": None,
+    "state": "failed",
     "reason": "it said “nan”",
-    "returns": [1.5],
+    "identity": "a" * 64,
+    "content": "",
+    "total_steps": 25_000,
+    "delta_ref": 0.02,
+    "overrides": ["seed=3"],
+    "run": {"score": math.nan, "bound": -math.inf, "missing": None, "returns": [1.5]},
+    "provenance": {"identity": {"config": {}, "code": {}, "versions": {}, "device": "cpu"}},
 }
 
 

@@ -38,6 +38,7 @@ def row(update: int) -> dict[str, Any]:
     return {
         "env_steps": 100 * update,
         "wall_time": 0.1,
+        "episode_return": float(update),
         "kl": math.nan if update == 2 else 0.01,
         "fisher_trace": None,
     }
@@ -183,7 +184,7 @@ def test_a_failed_run_keeps_its_rows_and_goes_on(tmp_path: Path, caplog: pytest.
         assert run.state is not None
         assert run.state["weights"].tolist() == [1, 1]
         run.log(row(2))
-        run.finish(None, 300, [])
+        run.finish(2.0, 200, [])
     record = load_run(tmp_path)
     assert record.status == "finished"
     assert record.progress is not None
@@ -397,7 +398,9 @@ def test_wherever_a_run_dies_its_directory_stays_sound(tmp_path: Path, monkeypat
             if finished_before:
                 run.write_status()
             else:
-                run.finish(1.0, 300, EVALUATION)
+                for update in range(run.saved_updates + 1, 4):
+                    run.log(row(update))
+                run.finish(3.0, 300, EVALUATION)
         assert load_run(run_dir).status == "finished"
         assert json.loads((run_dir / "status.json").read_text())["status"] == "finished"
     pytest.fail("the run never got to its end")

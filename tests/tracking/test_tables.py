@@ -109,7 +109,7 @@ def test_a_failed_flush_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     table.flush()
     table.append({"kl": 0.6})
 
-    def disk_full(table: pa.Table, file: object) -> None:
+    def disk_full(table: pa.Table, file: object, **_: object) -> None:
         file.write(b"half a file")  # type: ignore[attr-defined]
         raise OSError("No space left on device")
 

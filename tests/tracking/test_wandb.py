@@ -28,7 +28,7 @@ IDENTITY = CellIdentity({"config": {}, "code": {}, "versions": {}, "device": "cp
 ROWS: list[dict[str, Any]] = [
     {"env_steps": 100, "kl": 0.1 + 0.2, "fisher_trace": 7.5, "step_accepted": True, "outcome": "stepped"},
     {"env_steps": 200, "kl": 0.02, "fisher_trace": None, "step_accepted": False, "outcome": "rejected"},
-    {"env_steps": 300, "kl": math.nan, "fisher_trace": None, "step_accepted": True, "outcome": "stepped"},
+    {"env_steps": 300, "kl": math.nan, "episode_return": 2.5, "step_accepted": True, "outcome": "stepped"},
 ]
 
 
@@ -164,7 +164,7 @@ identity = CellIdentity({"config": {}, "code": {}, "versions": {}, "device": "cp
 start = time.monotonic()
 with Run.open(pathlib.Path(sys.argv[1]), {}, identity, threads=1, tracker=tracker) as run:
     run.log({"env_steps": 1})
-    run.finish(2.5, 1, [])
+    run.finish(None, 1, [])
 print(time.monotonic() - start)
 """
 
