@@ -25,6 +25,8 @@ from analysis.tables.geometry import geometry
 from analysis.tables.human_normalised import human_normalised
 from analysis.tables.index import index
 from analysis.tables.sample_efficiency import sample_efficiency
+from analysis.tables.tuning import tuning
+from analysis.tuning import figure as tuning_figure
 from tracking.files import write_json
 
 TABLES = "tables"
@@ -80,7 +82,8 @@ def write_tables(results: Results, folder: Path) -> None:
     folder.mkdir()
     snapshots = [alignment_curves] if results.with_snapshots else []
     games = [human_normalised] if results.references else []
-    tables = [table(results) for table in (final_scores, *games, sample_efficiency, geometry, *snapshots, cells)]
+    compared = (tuning,) if results.suite.configurations else (final_scores, *games, sample_efficiency, geometry)
+    tables = [table(results) for table in (*compared, *snapshots, cells)]
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
@@ -99,10 +102,13 @@ def write_tables(results: Results, folder: Path) -> None:
 def write_figures(results: Results, folder: Path) -> None:
     """`learning_curves`, a `geometry_<env>` per environment and `alignment_curves`, each as PNG and PDF.
 
-    The last one only where runs took snapshots.
+    The last one only where runs took snapshots. Of a search `tuning` alone.
     """
     folder.mkdir()
     suite = results.suite
+    if suite.configurations:
+        save_figure(tuning_figure(results), folder / "tuning", results.source)
+        return
     styles = line_styles(suite.variants)
     figure = learning_curves(results.groups, styles, suite.total_steps, results.random)
     save_figure(figure, folder / "learning_curves", results.source)

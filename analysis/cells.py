@@ -34,7 +34,13 @@ REASONS = {
 }
 """What is said of a cell whose run gave no reason itself."""
 
-SETTINGS = {"diagnostics.rho?": float, "env.frame_skip?": int, "env.game?": str, "rollout.num_envs?": int}
+SETTINGS = {
+    "diagnostics.rho?": float,
+    "env.frame_skip?": int,
+    "env.game?": str,
+    "env.id?": str,
+    "rollout.num_envs?": int,
+}
 """Types of the settings that the analysis reads."""
 PARTS = {"config": SETTINGS, "code": {str: str}, "versions": {str: (str, None)}, "device": str}
 """Schema of the parts of an identity."""
@@ -125,6 +131,8 @@ class Suite:
     cells: tuple[Cell, ...]
     exceptions: Mapping[str, Sequence[str]]
     """Environment -> settings that runs have on it alone."""
+    configurations: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Variant that a search drew -> its settings, the algorithm first; none of a suite that is no search."""
 
     @property
     def envs(self) -> list[str]:
@@ -148,7 +156,8 @@ def load_suite(suite_dir: Path) -> Suite:
     """
     plan = load_plan(suite_dir)
     cells = tuple(load_cell(entry, plan, suite_dir) for entry in plan["cells"])
-    return Suite(plan["suite"], plan["baseline"], plan["delta_ref"], plan["total_steps"], cells, plan["exceptions"])
+    read = {name: plan[name] for name in ("baseline", "delta_ref", "total_steps", "exceptions")}
+    return Suite(plan["suite"], cells=cells, configurations=plan.get("configurations", {}), **read)
 
 
 def load_cell(entry: Plan, plan: Plan, suite_dir: Path) -> Cell:

@@ -23,6 +23,7 @@ _SCHEMA = {
     "delta_ref": float,
     "total_steps": int,
     "exceptions": {str: [str]},
+    "configurations?": {str: [str]},
     "cells": [
         {
             "env": re.compile(_NAME),

@@ -80,7 +80,7 @@ def _place(trial: Trial, scores: Sequence[float]) -> int:
     return 1 + sum(score > trial.score for score in scores)
 
 
-def figure(results: Results, source: str) -> Figure:
+def figure(results: Results) -> Figure:
     """Score against rank, a line for each algorithm: how much tuning buys it, and how flat its best is.
 
     A ring marks the defaults.
@@ -101,5 +101,5 @@ def figure(results: Results, source: str) -> Figure:
         panel.set_xlabel("rank of the configuration")
         panel.set_ylabel("normalised score, mean over tasks")
         panel.legend(loc="best", frameon=False, ncols=1 if len(algorithms) <= len(KNOWN) else 2)
-        drawn.supxlabel(f"rings: the defaults. {source}", fontsize=5, x=0.01, ha="left")
+        drawn.supxlabel(f"rings: the defaults. {results.source}", fontsize=5, x=0.01, ha="left")
     return drawn

@@ -10,6 +10,8 @@
     baseline: adam_pg            # the variant that gains are measured against
     overrides: [evaluation.episodes=10]   # for every cell
 
+    search: {...}                # beside or instead of them: variants drawn from a space (pipeline/search.py)
+
     suites: [mujoco, atari-1m]   # instead of all that: other suites, one after the other
 
 `NAME@cuda` is the suite NAME on a GPU: `device=cuda` for every cell, and results of its own beside those of NAME.
@@ -31,9 +33,10 @@ from typing import Any, TypeGuard
 import yaml
 
 from command.names import check_name, is_hidden
+from pipeline.search import SearchError, configurations
 from tracking.identity import REPOSITORY
 
-_KEYS = ("envs", "algorithms", "variants", "seeds", "total_steps", "delta_ref", "baseline", "overrides")
+_KEYS = ("envs", "algorithms", "variants", "seeds", "total_steps", "delta_ref", "baseline", "overrides", "search")
 _NAMES = ("envs", "algorithms", "variants", "baseline", "suites")  # keys whose scalars are names
 _OVERRIDE = re.compile(r"\+{0,2}([A-Za-z_][\w./@]*)=.*", re.DOTALL)
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -74,6 +77,7 @@ class Suite:
     total_steps: int
     cells: tuple[Cell, ...]
     exceptions: Mapping[str, tuple[str, ...]]  # environment -> settings that runs have on it alone, the task's aside
+    configurations: Mapping[str, tuple[str, ...]]  # variant that a search drew -> its overrides; none without a search
 
     def describe(self) -> dict[str, Any]:
         """What suite.json holds: everything the analysis needs, nothing that only training reads."""
@@ -84,6 +88,7 @@ class Suite:
             "delta_ref": self.delta_ref,
             "total_steps": self.total_steps,
             "exceptions": {env: list(settings) for env, settings in self.exceptions.items()},
+            **({"configurations": {k: list(v) for k, v in self.configurations.items()}} if self.configurations else {}),
             "cells": cells,
         }
 
@@ -148,7 +153,8 @@ def _unroll(name: str, settings: Mapping[str, Any], device: list[str], root: Pat
         if key not in _KEYS:
             raise SuiteError(f"{key}: unknown key; {_offer(str(key), _KEYS)}")
     envs = _envs(settings.get("envs"), root)
-    variants = _variants(settings.get("algorithms"), settings.get("variants"), root)
+    drawn = _drawn(settings["search"], root) if "search" in settings else {}
+    variants = _variants(settings.get("algorithms"), settings.get("variants"), drawn, root)
     seeds = _seeds(settings.get("seeds"))
     total_steps = settings.get("total_steps")
     if not _is_int(total_steps) or not 1 <= total_steps <= LARGEST:
@@ -156,7 +162,7 @@ def _unroll(name: str, settings: Mapping[str, Any], device: list[str], root: Pat
     delta_ref = settings.get("delta_ref", 0.02)
     if not (_is_int(delta_ref) or isinstance(delta_ref, float)) or not 0 < delta_ref < float("inf"):
         raise SuiteError(f"delta_ref: {_shown(delta_ref)} is not a positive number, such as 0.02")
-    baseline = settings.get("baseline", "adam_pg")
+    baseline = settings.get("baseline", next(iter(drawn), "adam_pg"))  # no gains are computed of a search
     if not isinstance(baseline, str) or baseline not in variants:
         raise SuiteError(f"baseline: no variant {_shown(baseline)} in this suite; {_offer(str(baseline), variants)}")
     if (count := len(envs) * len(variants) * len(seeds)) > MOST_CELLS:
@@ -193,7 +199,16 @@ def _unroll(name: str, settings: Mapping[str, Any], device: list[str], root: Pat
         for env, (_, overrides) in envs.items()
         if (own := tuple(override for override in overrides if not override.lstrip("+").startswith("env.")))
     }
-    return Suite(name, baseline, float(delta_ref), total_steps, cells, exceptions)
+    configurations = {variant: tuple(overrides) for variant, overrides in drawn.items()}
+    return Suite(name, baseline, float(delta_ref), total_steps, cells, exceptions, configurations)
+
+
+def _drawn(search: Any, root: Path) -> dict[str, list[str]]:
+    """The configurations of a search. Raises SuiteError."""
+    try:
+        return configurations(search, lambda name: _read_yaml(_path(name, root)).get("search"))
+    except (SearchError, OSError) as error:
+        raise SuiteError(str(error)) from error
 
 
 def _envs(entries: Any, root: Path) -> dict[str, tuple[str, list[str]]]:
@@ -216,7 +231,9 @@ def _envs(entries: Any, root: Path) -> dict[str, tuple[str, list[str]]]:
     return envs
 
 
-def _variants(algorithms: Any, variants: Any, root: Path) -> dict[str, tuple[str, list[str]]]:
+def _variants(
+    algorithms: Any, variants: Any, drawn: Mapping[str, list[str]], root: Path
+) -> dict[str, tuple[str, list[str]]]:
     """Name of the variant -> (algorithm, further overrides)."""
     known = find_algorithms(root)
     names = known if algorithms == "all" else algorithms or []
@@ -227,6 +244,7 @@ def _variants(algorithms: Any, variants: Any, root: Path) -> dict[str, tuple[str
     found: dict[str, tuple[str, list[str]]] = {}
     entries = [("algorithms", name, [f"algorithm={name}"]) for name in names]
     entries += [("variants", name, overrides) for name, overrides in (variants or {}).items()]
+    entries += [("search", name, overrides) for name, overrides in drawn.items()]
     for setting, name, overrides in entries:
         _check_name(setting, name)
         if name in found:

@@ -32,6 +32,7 @@ TOPS = {
     "atari_space_invaders": (140, 700),
 }
 FRAME_SKIP = 4
+TASKS = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5"}
 
 
 def write_suite(
@@ -44,6 +45,7 @@ def write_suite(
     interval: int = 10,
     snapshots: int = 0,
     exceptions: dict[str, list[str]] | None = None,
+    configurations: dict[str, list[str]] | None = None,
 ) -> Path:
     """Write results/synthetic with every cell finished; returns the suite's directory."""
     suite_dir = root / "results" / "synthetic"
@@ -72,7 +74,7 @@ def write_suite(
         "total_steps": total_steps,
         "exceptions": exceptions or {},
         "cells": cells,
-    }
+    } | ({"configurations": configurations} if configurations else {})
     (suite_dir / "suite.json").write_text(json.dumps(plan))
     return suite_dir
 
@@ -183,7 +185,8 @@ def settings_of(run_dir: Path) -> dict[str, Any]:
     env = run_dir.parts[-3]
     is_game = env.startswith("atari_")
     of_a_game = {"env.game": env.removeprefix("atari_"), "env.frame_skip": FRAME_SKIP} if is_game else {}
-    return {"diagnostics.rho": 100 if is_game else 0.1, **of_a_game}
+    of_a_task = {"env.id": TASKS[env]} if env in TASKS else {}
+    return {"diagnostics.rho": 100 if is_game else 0.1, **of_a_game, **of_a_task}
 
 
 def hash_of(run_dir: Path) -> str:

@@ -163,7 +163,7 @@ def today(monkeypatch: pytest.MonkeyPatch) -> dict[Cell, CellIdentity]:
 
 
 def suite_of(cells: list[Cell]) -> Suite:
-    return Suite("x", "npg", 0.02, 100_000, tuple(cells), {})
+    return Suite("x", "npg", 0.02, 100_000, tuple(cells), {}, {})
 
 
 def say(root: Path, cells: list[Cell], retry: bool = False) -> list[str]:
