@@ -73,16 +73,24 @@ def unresumable(task: EnvConfig) -> str | None:
             pass
         try:
             restore(twin, save(original))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            text = " ".join(str(error).split())
-            return f"{task.name} keeps state that a copy does not take ({text})"
-        for n, (a, b) in enumerate(zip(*(_random_steps(envs, AFTER) for envs in (original, twin)), strict=True)):
-            if not all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=True)):
+        except Exception as error:
+            return f"{task.name} keeps state that a copy does not take ({_words(error)})"
+        steps = _random_steps(twin, AFTER)
+        for n, mine in enumerate(_random_steps(original, AFTER)):
+            try:
+                theirs = next(steps)
+            except Exception as error:  # where some of the state it relies on is missing
+                return f"{task.name} keeps state that its copy lacks, which broke at step {n} ({_words(error)})"
+            if not all(np.array_equal(x, y, equal_nan=True) for x, y in zip(mine, theirs, strict=True)):
                 return f"{task.name} keeps state that its attributes do not show: a copy went another way at step {n}"
     finally:
         original.close()
         twin.close()
     return None
+
+
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _random_steps(envs: SyncVectorEnv, steps: int) -> Iterator[tuple[np.ndarray, ...]]:

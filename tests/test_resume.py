@@ -59,6 +59,14 @@ def test_every_algorithm_goes_on_bit_for_bit(tmp_path: Path, name: str, task: tu
     check_resumed(tmp_path, f"algorithm={name}", *task)
 
 
+def test_a_task_in_wrappers_that_keep_state_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    sticky, stack = "StickyAction, repeat_action_probability: 0.3", "FrameStackObservation, stack_size: 3"
+    wrappers = ",".join(
+        f"{{class: gymnasium.wrappers:{wrapper}}}" for wrapper in (sticky, "NormalizeObservation", stack)
+    )
+    check_resumed(tmp_path, "algorithm=ppo", *CARTPOLE, f"env.wrappers=[{wrappers}]", "workers=2")
+
+
 @pytest.mark.parametrize("env", sorted(TASKS.keys() - {"inverted_double_pendulum", "pong"}))  # those are above
 def test_every_task_goes_on_bit_for_bit(tmp_path: Path, env: str) -> None:
     check_resumed(tmp_path, "algorithm=trpo", *TASKS[env])

@@ -216,28 +216,35 @@ def test_what_stateful_wrappers_keep_goes_through_a_checkpoint(name: str, tmp_pa
 
 
 class Moody(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps what no snapshot holds, or a number that becomes text."""
+    """Keeps a set, which no snapshot holds, or a number that becomes text."""
 
-    def __init__(self, env: gym.Env[Any, Any], hidden: bool) -> None:
+    def __init__(self, env: gym.Env[Any, Any], kind: str) -> None:
         super().__init__(env)
-        self.hidden, self.mood = {3} if hidden else None, 0.5
+        self.kind, self.seen, self.steps = kind, {0}, 0
+        self.mood: Any = 0.5
 
     def step(self, action: Any) -> Any:
-        if self.hidden is None:
-            self.mood = "sad"  # type: ignore[assignment]
-        else:
-            self.hidden.add(len(self.hidden) + 3)
         observation, reward, *more = self.env.step(action)
-        return observation, float(reward) + len(self.hidden or ()), *more
+        self.steps += 1
+        self.seen.add(self.steps)
+        if self.kind == "changes":
+            self.mood = "sad"
+        if self.kind == "breaks" and self.steps - 1 not in self.seen:
+            raise LookupError("a step\nis missing")
+        return observation, float(reward) + len(self.seen), *more
 
 
 @pytest.mark.parametrize(
-    ("hidden", "said"),
+    ("kind", "said"),
     [
-        (True, "task keeps state that its attributes do not show: a copy went another way at step 0"),
-        (False, "task keeps state that a copy does not take (Moody.mood is a number here and str in the state)"),
+        ("hides", "task keeps state that its attributes do not show: a copy went another way at step 0"),
+        ("breaks", "task keeps state that its copy lacks, which broke at step 0 (LookupError: a step is missing)"),
+        (
+            "changes",
+            "task keeps state that a copy does not take (TypeError: Moody.mood is a number here and str in the state)",
+        ),
     ],
 )
-def test_a_wrapper_that_cannot_be_restored_is_found(hidden: bool, said: str) -> None:
-    moody = task("CartPole-v1", {"class": f"{__name__}:Moody", "hidden": hidden})
+def test_a_wrapper_that_cannot_be_restored_is_named(kind: str, said: str) -> None:
+    moody = task("CartPole-v1", {"class": f"{__name__}:Moody", "kind": kind})
     assert snapshot.unresumable(moody) == said
