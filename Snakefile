@@ -56,7 +56,8 @@ PUBLISHED = {
 CELLS = {(name, cell.env, cell.variant, str(cell.seed)): cell for name, suite in SUITES.items() for cell in suite.cells}
 TRAINED = {name: [cell for cell in suite.cells if cell not in PUBLISHED[name]] for name, suite in SUITES.items()}
 RETRIES = 2
-GRID = []  # what `all` is to make, once it was asked for
+STATES = {}  # of every suite, once its cells were asked
+GRID = []  # the suites that `all` is to make, once it was asked for
 
 # Whoever reads along may go away without taking a job with him.
 TEE = "2>&1 | (trap '' PIPE; tee {log:q} >&2 || true)"
@@ -69,28 +70,33 @@ def cell_of(wildcards):
     return CELLS[wildcards.suite, wildcards.env, wildcards.variant, wildcards.seed]
 
 
-def tables_and_figures(wildcards):
-    """What `all` asks for.
+def ask_cells():
+    """Ask every cell what it is, once, and force what is there and does not count.
 
-    When Snakemake calls this it has not decided yet what to do: the time to refuse what cannot be trained, to say what
-    is ahead, and to force what is there and does not count, whatever Snakemake's own records say or lack.
+    What is done rests on this, whatever Snakemake's own records say or lack. It is called while Snakemake collects
+    inputs, before it decides what to do.
     """
+    if workflow.is_main_process and not STATES:
+        for name, cells in TRAINED.items():
+            STATES[name] = state_of(cells, CONTENTS)
+            workflow.dag.forcefiles.update(outdated(name, [*STATES[name].changed, *retried(name)]))
+
+
+def retried(name):
+    """The failed cells of a suite that are tried again."""
+    return STATES[name].failed if OPTIONS["retry_failed"] else []
+
+
+def tables_and_figures(wildcards):
+    """What `all` asks for: the time to refuse what cannot be trained, and to say what is ahead."""
     if FAULT:
         sys.exit(FAULT)
+    ask_cells()
     if workflow.is_main_process and not GRID:
         GRID.extend(SUITES)
-        states = {name: state_of(cells, CONTENTS) for name, cells in TRAINED.items()}
-        again = {name: state.failed if OPTIONS["retry_failed"] else [] for name, state in states.items()}
-        refuse_cells(
-            {
-                name: uncomposable(TRAINED[name], CONTENTS)
-                or (refused_by_train([*state.new, *state.changed, *again[name]], CONTENTS) if trains_here() else {})
-                for name, state in states.items()
-            }
-        )
+        refuse_cells()
         for name, suite in SUITES.items():
-            workflow.dag.forcefiles.update(outdated(name, [*states[name].changed, *again[name]]))
-            ahead = overview(suite, states[name], CONTENTS, PUBLISHED[name], again[name])
+            ahead = overview(suite, STATES[name], CONTENTS, PUBLISHED[name], retried(name))
             for line in (*NOT_REUSED[name], *ahead):
                 say(f"suite {name}: {line}")
         if len(SUITES) > 1:
@@ -105,9 +111,14 @@ def trains_here():
     return settings.local_exec and not settings.dryrun_exec and not settings.touch_exec
 
 
-def refuse_cells(refused):
-    """End with a line for each reason why train.py would refuse cells of a suite."""
-    lines = [f"suite {name}: {line}" for name, reasons in refused.items() for line in describe(reasons)]
+def refuse_cells():
+    """End with a line for each reason why train.py would refuse cells that are to train."""
+    lines = []
+    for name, state in STATES.items():
+        refused = uncomposable(TRAINED[name], CONTENTS)
+        if not refused and trains_here():
+            refused = refused_by_train([*state.new, *state.changed, *retried(name)], CONTENTS)
+        lines += [f"suite {name}: {line}" for line in describe(refused)]
     if lines:
         sys.exit("\n".join(lines))
 
@@ -166,6 +177,8 @@ rule all:
 # The retries stand here and not in the profile, since the wrapper must know which attempt is the last one also
 # inside a cluster job, where Snakemake says `--retries 0`.
 rule train:
+    input:
+        lambda wildcards: ask_cells() or [],
     output:
         f"{RUN_DIR}/status.json",
     log:
@@ -202,7 +215,7 @@ rule suite:
 # Repeated whenever a cell, the grid or the code that reads them changes.
 rule analyse:
     input:
-        cells=lambda wildcards: [f"{cell.run_dir}/status.json" for cell in TRAINED[wildcards.suite]],
+        cells=lambda wildcards: ask_cells() or [f"{cell.run_dir}/status.json" for cell in TRAINED[wildcards.suite]],
         published=lambda wildcards: list(PUBLISHED[wildcards.suite].values()),
         suite="results/{suite}/suite.json",
         code=sorted(

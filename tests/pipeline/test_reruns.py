@@ -83,7 +83,9 @@ EDITS: dict[str, dict[str, Edit]] = {  # row of the table -> file -> edit
     "a seed added": {SUITE_FILE: replace("seeds: [1]", "seeds: [1, 2]")},
     "an algorithm added": {
         "algorithms/mine.py": lambda _: (REPOSITORY / "algorithms" / "npg.py").read_text(),
-        "conf/algorithm/mine.yaml": lambda _: "defaults: [/pair/defaults@_here_, _self_]\nname: mine\n",
+        "conf/algorithm/mine.yaml": lambda _: (
+            (REPOSITORY / "conf" / "algorithm" / "npg.yaml").read_text().replace("name: npg", "name: mine")
+        ),
         SUITE_FILE: replace("[npg, acktr]", "[npg, acktr, mine]"),
     },
 }

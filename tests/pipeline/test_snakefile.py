@@ -287,6 +287,18 @@ def test_the_cells_are_asked_what_they_are_where_snakemake_knows_nothing(grid: G
     assert grid.moved_away() == ["hopper/trpo"]
 
 
+def test_a_file_that_is_asked_for_by_name_is_of_today_too(grid: Grid) -> None:
+    grid.suite.write_text("envs: [hopper]\nalgorithms: all\nseeds: 1\ntotal_steps: 4096\n")
+    grid.complete()
+    shutil.rmtree(grid.repository / ".snakemake")
+    algorithm = grid.repository / "conf" / "algorithm" / "trpo.yaml"
+    algorithm.write_text(algorithm.read_text().replace("0.2", "0.01"))
+    for target in ("runs/hopper/adam_pg/seed-0/status.json", "tables/index.md"):
+        command = [SNAKEMAKE, "-n", f"results/tiny-1k/{target}", "--quiet", "host", "--config", "suite=tiny-1k"]
+        done = subprocess.run(command, cwd=grid.repository, capture_output=True, text=True, check=True)
+        assert ("variant=trpo" in done.stderr + done.stdout) == (target == "tables/index.md")
+
+
 def test_runs_of_something_else_in_the_folder_of_a_suite_are_no_results_of_it(grid: Grid) -> None:
     grid.suite.write_text("envs: [hopper]\nalgorithms: [adam_pg]\nseeds: 1\ntotal_steps: 4096\n")
     grid.complete()
