@@ -19,7 +19,7 @@ from analysis.episodes import Episodes, read_episodes
 from analysis.geometry import COUNTS, KPIS, LATER, LATER_KPIS, RUN_LEVEL, Record, run_counts, run_geometry
 from analysis.progress import PUBLISHED, Progress, column, read_progress
 from tracking.published import digest, dumps
-from tracking.record import ALIGNMENT, EPISODES, PROGRESS, RunRecord
+from tracking.record import ALIGNMENT, EPISODES, EVALUATION, PROGRESS, RunRecord
 from tracking.schema import require
 from tracking.tables import read_arrow
 
@@ -228,12 +228,14 @@ def _single_precision(curve: Curve) -> Curve:
 def _evaluation(record: RunRecord) -> dict[str, Floats]:
     if record.evaluation is None:
         return {}
+    if absent := {"mode", "episode_return"} - set(record.evaluation):
+        raise ValueError(f"{record.run_dir / EVALUATION}: without the columns {', '.join(sorted(absent))}")
     modes = record.evaluation.groupby("mode")["episode_return"]
     return {str(mode): returns.to_numpy(dtype=np.float64) for mode, returns in modes}
 
 
 def _snapshots(record: RunRecord) -> Snapshots:
-    table = read_arrow(record.run_dir / ALIGNMENT)
+    table = read_arrow(record.run_dir / ALIGNMENT, ["env_steps", "rho", "rho_own", "alignment_error", "outcome"])
     return Snapshots(
         env_steps=column(table, "env_steps").values,
         rho=column(table, "rho").values,

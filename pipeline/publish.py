@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.__main__ import ASIDE, TABLES, analyse
-from analysis.cells import load_suite as load_results
+from analysis.cells import load_plan
 from analysis.condensed import condense
 from pipeline.cell import Contents
 from pipeline.reuse import plan, published_path
@@ -167,10 +167,8 @@ def assess(suite: Suite, cell: Cell, contents: Contents) -> Candidate | None:
             f"commit, remove its directory in results/{suite.name}/runs and train it again"
         )
     if harm := damage(record.run_dir, manifest, whole=True):
-        again = (
-            f"remove its directory in results/{suite.name}/runs and" if harm.file == CHECKPOINT else "the same suite"
-        )
-        raise Refused(f"its run is damaged ({harm}); {again} trains it again")
+        first = f"remove its directory in results/{suite.name}/runs, and " if harm.file == CHECKPOINT else ""
+        raise Refused(f"its run is damaged ({harm}); {first}snakemake --config suite={suite.name} trains it again")
     return _condensed(suite, cell, record, manifest)
 
 
@@ -226,9 +224,9 @@ def renew(suite: Suite, root: Path, before: int = 0) -> str:
     planned = plan(suite, files)
     for entry in planned["cells"]:
         path = root / entry["published"]
-        if (header := _header(path)) is not None:
+        if (header := _header(path)) is not None and header["delta_ref"] == suite.delta_ref:
             entry["identity"] = header["identity"]
-    shown = sum(_counts(root / file, suite.delta_ref) for file in files.values())
+    shown = _named_in(planned)
     if shown < max(1, before):
         return f"tables and figures keep {before} published cells, since today's suite would show {shown}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -245,18 +243,17 @@ def _header(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _counts(path: Path, delta_ref: float) -> bool:
-    header = _header(path)
-    return header is not None and bool(header["delta_ref"] == delta_ref)
-
-
 def _shown(suite: Suite, root: Path) -> int:
     """How many cells the tables that are there show; 0 without a plan that says which."""
     try:
-        shown = load_results(root / "results" / "published" / suite.name).cells
+        return _named_in(load_plan(root / "results" / "published" / suite.name))
     except ValueError:
         return 0
-    return sum(cell.run is not None or cell.state == "failed" for cell in shown)
+
+
+def _named_in(planned: Mapping[str, Any]) -> int:
+    """How many cells of a published plan were there when it was written."""
+    return sum("identity" in entry for entry in planned["cells"])
 
 
 def _compared(header: dict[str, Any]) -> dict[str, Any]:

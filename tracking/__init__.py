@@ -12,6 +12,6 @@
     wandb/               what W&B wrote, with `tracker=wandb`                      wandb_tracker.py
 
 `run.py` writes such a directory, `record.py` reads one, `compare.py` tells two apart. Every file is replaced
-atomically (`files.py`), so all are readable at any instant. Only `checkpoint.py`, and through it `run.py` and
-`compare.py`, import torch.
+atomically (`files.py`), so all are readable at any instant, and checked where it is read (`schema.py`). Only
+`checkpoint.py`, and through it `run.py` and `compare.py`, import torch.
 """

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,30 @@ def test_other_packages_and_unknown_commits_prove_nothing(trained: Path, suite: 
             patch.setattr("pipeline.carry.read_header", lambda path, header=header: header)
             [(_, proof)] = carry([suite], 1, trained)["tiny"]
         assert said in proof.difference
+
+
+def test_a_damaged_cell_is_named_and_the_others_are_compared(
+    trained: Path, suite: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (trained / published_path(suite, cell) for cell in suite.cells)
+    first.write_bytes(first.read_bytes()[:-20])
+    edit(trained, LOOP, lambda text: text.replace("lr_scale", "scale_of_rates"))
+    [stale] = stale_cells(suite, Contents(trained))
+    assert stale.cells == (suite.cells[1],)
+    assert capsys.readouterr().err.startswith(f"{first}: damaged")
+    assert second.is_file()
+
+
+@pytest.mark.parametrize(
+    "override", ["hydra.run.dir=/tmp/x", "+hydra.callbacks.x._target_=os.system", "~hydra/launcher"]
+)
+def test_settings_of_hydra_in_a_published_cell_are_not_run(
+    trained: Path, suite: Suite, tmp_path: Path, override: str
+) -> None:
+    edit(trained, LOOP, lambda text: text.replace("lr_scale", "scale_of_rates"))
+    contents = Contents(trained)
+    [stale] = stale_cells(suite, contents)
+    header = {**stale.header, "overrides": [*stale.header["overrides"], override]}
+    proof = prove(replace(stale, header=header), trained, contents, tmp_path / "runs")
+    assert proof.difference == "its overrides configure Hydra, which may run what they name"
+    assert not (tmp_path / "runs").exists()

@@ -13,7 +13,8 @@ from pipeline.options import OptionError, read_options
 from pipeline.overview import overview, state_of
 from pipeline.suites import Cell, Suite
 from tracking.identity import REPOSITORY, CellIdentity
-from tracking.manifest import git_fault, write_manifest, write_status
+from tracking.manifest import git_fault, read_manifest, write_manifest, write_status
+from tracking.record import files_of
 from tracking.tables import Table
 
 COSTS = """# measured somewhere
@@ -309,3 +310,22 @@ def test_options_have_their_defaults_and_the_types_of_these() -> None:
 def test_a_name_is_what_was_written_and_not_what_snakemake_made_of_it() -> None:
     for value, written in ((1.1, "1.10"), (7, "007"), (True, "True"), ({"a": "b"}, "a: b"), (1e3, "1e3")):
         assert read_options({"x": value}, {"x": "quick"}, [f"x={written}"]) == {"x": written}
+
+
+def test_a_damaged_run_is_not_done(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Contents, "identity", lambda self, cell: identity(cell))
+    sound, cut, odd = (cell("hopper", "npg", seed) for seed in range(3))
+    for run in (sound, cut, odd):
+        run_dir = train(root, run, 100_000, 50.0)
+        Table(run_dir / "evaluation.parquet", {"mode": str}).flush()
+        manifest = read_manifest(run_dir)
+        assert manifest is not None
+        write_manifest(run_dir, manifest | {"state": "finished", "files": files_of(run_dir)})
+    (root / cut.run_dir / "progress.parquet").unlink()
+    (root / odd.run_dir / "manifest.json").write_text("[]")
+    state = state_of([sound, cut, odd], Contents(root))
+    assert state.done == [sound]
+    assert state.changed == {
+        cut: ["damaged, progress.parquet: missing"],
+        odd: [f"{root / odd.run_dir}/manifest.json holds no JSON object"],
+    }

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,14 @@ import pytest
 
 from analysis.__main__ import analyse
 from pipeline.cell import Contents
-from pipeline.publish import main, publish
+from pipeline.publish import Busy, main, publish, writing
 from pipeline.reuse import published_path
 from pipeline.suites import Cell, Suite, load_suite
 from tests.pipeline.published import SUITE, draw_nothing, identity, train, write_suite
 from tracking.identity import CellIdentity
 from tracking.manifest import write_status
 from tracking.published import read_published
+from tracking.record import files_of
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = "published numbers come from committed code, and its run was trained"
@@ -233,6 +236,99 @@ def test_the_command_ends_with_1_and_a_line_where_a_cell_is_refused(
     first, second, _ = capsys.readouterr().out.splitlines()
     assert first == "suite tiny: 4 cells: 3 unchanged, 1 refused"
     assert second.startswith("refused: hopper/adam_pg/seed-0: ")
+
+
+def test_a_damaged_run_is_refused_by_name_and_the_others_are_published(repository: Path, suite: Suite) -> None:
+    """One is cut, one lacks a file, one cannot be read, one has a checkpoint that is not its own."""
+    cut, lacking, odd, changed = (repository / cell.run_dir for cell in suite.cells)
+    for run_dir in (cut, lacking, changed):
+        (run_dir / "checkpoint").write_bytes(b"weights")
+        change_manifest(run_dir, files=files_of(run_dir))
+    rows = pq.read_table(cut / "progress.parquet")
+    pq.write_table(rows.slice(0, 2), cut / "progress.parquet")
+    (lacking / "evaluation.parquet").unlink()
+    (odd / "status.json").unlink()
+    change_manifest(odd, git="clean")
+    (changed / "checkpoint").write_bytes(b"Weights")
+    report = publish(suite, repository)
+    again = "snakemake --config suite=tiny trains it again"
+    reasons = list(report.refused)
+    assert re.fullmatch(rf"its run is damaged \(progress.parquet: .* bytes, of .*\); {again}", reasons[0])
+    assert reasons[1] == f"its run is damaged (evaluation.parquet: missing); {again}"
+    assert reasons[2] == f"{odd}/manifest.json: git: 'clean' is not an object or null"
+    assert reasons[3] == (
+        "its run is damaged (checkpoint: not what it was when the run ended); "
+        f"remove its directory in results/tiny/runs, and {again}"
+    )
+    (lacking / "evaluation.parquet").write_bytes((changed / "evaluation.parquet").read_bytes())
+    change_manifest(lacking, files=files_of(lacking))
+    assert publish(suite, repository).count == Counter(new=1)
+
+
+def test_what_is_published_and_damaged_keeps_no_other_cell_from_being_published(repository: Path, suite: Suite) -> None:
+    publish(suite, repository)
+    first, second, third, _ = (repository / published_path(suite, cell) for cell in suite.cells)
+    first.write_bytes(first.read_bytes()[:-20])
+    second.unlink()
+    second.mkdir()
+    third.unlink()
+    report = publish(suite, repository)
+    assert report.count == Counter(new=1, unchanged=1)
+    assert [len(cells) for cells in report.refused.values()] == [1, 1]
+    assert f"{first}: damaged" in next(iter(report.refused))
+    assert report.held == "tables and figures keep 4 published cells, since today's suite would show 2"
+    shutil.rmtree(repository / "results/tiny")
+    assert publish(suite, repository).count == Counter({"kept": 2, "not there": 1})
+
+
+@pytest.mark.parametrize("plan", ["", "{}", "[" * 100_000, '{"cells": [{}]}'])
+def test_a_published_plan_that_cannot_be_read_is_written_again(repository: Path, suite: Suite, plan: str) -> None:
+    publish(suite, repository)
+    path = repository / "results/published/tiny/suite.json"
+    sound = path.read_text()
+    path.write_text(plan)
+    assert publish(suite, repository).count == Counter(unchanged=4)
+    assert path.read_text() == sound
+
+
+def test_two_publishers_at_once_do_not_break_each_other(
+    repository: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(suite, repository)
+    before = files(repository / "results/published/tiny")
+    with writing(repository / "results/published/tiny"):
+        with pytest.raises(Busy, match="results/published/tiny: another process writes there"):
+            publish(suite, repository)
+        monkeypatch.setattr("pipeline.publish.load_suite", lambda name: suite)
+        monkeypatch.setattr("pipeline.publish.publish", lambda suite: publish(suite, repository))
+        with pytest.raises(SystemExit, match="another process writes there; try again when it is done"):
+            main(["tiny"])
+    assert files(repository / "results/published/tiny") == before
+    assert publish(suite, repository).count == Counter(unchanged=4)
+
+
+def test_a_killed_publisher_leaves_nothing_that_git_adds_and_the_next_one_removes_it(
+    repository: Path, suite: Suite
+) -> None:
+    publish(suite, repository)
+    folder = repository / "results/published/tiny"
+    sound = files(folder)
+    leftovers = [
+        folder / "suite.json.0123456789abcdef.tmp",
+        folder / "cells/hopper/trpo/seed-0.parquet.0123456789abcdef.tmp",
+        folder / ".analysis-abc/tables/index.md",
+    ]
+    for path in leftovers:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    shutil.copy(ROOT / ".gitignore", repository)
+    git = ["git", "-C", str(repository)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    added = subprocess.run([*git, "ls-files", "results"], check=True, capture_output=True, text=True).stdout
+    assert sorted(added.split()) == sorted(f"results/published/tiny/{name}" for name in sound if name != "lock")
+    publish(suite, repository)
+    assert files(folder) == sound
 
 
 def change_manifest(run_dir: Path, **entries: Any) -> None:

@@ -86,3 +86,19 @@ def test_a_suite_that_is_not_there_is_named(
     monkeypatch.setattr(module, "PUBLISHED", repository / "nowhere")
     assert main([]) == 0
     assert capsys.readouterr().out.startswith("nothing is published")
+
+
+@pytest.mark.parametrize("plan", ["[]", "[" * 100_000, '{"cells": [{}]}'])
+def test_a_suite_that_cannot_be_read_is_named_and_the_others_are_made(
+    repository: Path, suite: Suite, capsys: pytest.CaptureFixture[str], plan: str
+) -> None:
+    bad = repository / "results/published/bad"
+    bad.mkdir()
+    (bad / "suite.json").write_text(plan)
+    assert main([]) == 1
+    said = capsys.readouterr()
+    assert said.out == "published suite tiny: tables equal, figures equal\n"
+    assert said.err.startswith(f"published suite bad: {bad / 'suite.json'}")
+    assert len(said.err.splitlines()) == 1
+    assert main(["nowhere"]) == 1
+    assert not (repository / "results/published/nowhere").exists()

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.run_cell import process_environment
+from pipeline.run_cell import _move_away, process_environment
 from tracking.lock import acquire
 
 IDENTITY = "b" * 64
@@ -220,6 +220,14 @@ def test_a_log_that_is_a_link_or_a_pipe_is_not_written_through(cell: Cell) -> No
         "results/seed-0: the cell cannot be run: results/seed-0/train.log: not a regular file\n",
     )
     assert not (cell.run_dir / "attempts").exists()
+
+
+def test_a_run_that_cannot_be_read_is_moved_away(cell: Cell) -> None:
+    """As train.py says with 3 of a manifest that is damaged, or whose hash would lead elsewhere."""
+    for number, hash in enumerate(["b" * 64, "../../elsewhere"]):
+        cell.run_dir.mkdir(parents=True)
+        (cell.run_dir / "manifest.json").write_text(json.dumps({"identity": {"hash": hash}}))
+        assert _move_away(cell.run_dir).name == f"seed-0.old-unknown{'-2' * number}"
 
 
 def test_success_without_a_status_is_no_success(cell: Cell) -> None:

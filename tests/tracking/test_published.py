@@ -1,5 +1,7 @@
 import json
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ ROWS = pa.table(
         "outcome": pa.array([None, None, None, "stepped"]),
     }
 )
-HEADER = {
+HEADER: dict[str, Any] = {
     "env": "hopper",
     "variant": "trpo",
     "algorithm": "trpo",
@@ -133,3 +135,59 @@ def test_a_header_that_json_cannot_hold_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_published(tmp_path / "x.parquet", bad, ROWS)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"env": None}, "env: None is not text"),
+        ({"seed": "3"}, "seed: '3' is not an integer"),
+        ({"seed": True}, "seed: True"),
+        ({"state": "running"}, "state: 'running'"),
+        ({"reason": None}, "reason: None"),
+        ({"identity": "x"}, "identity: 'x'"),
+        ({"delta_ref": "0.02"}, "delta_ref: '0.02' is not a number"),
+        ({"overrides": "seed=3"}, "overrides: 'seed=3' is not a list"),
+        ({"run": []}, r"run: \[\] is not an object or null"),
+        ({"provenance": {}}, "provenance.identity: missing"),
+        ({"provenance": HEADER["provenance"] | {"git": {"commit": "--detach", "dirty": False}}}, "git.commit: '--deta"),
+        ({"files": {"checkpoint": 3}}, "files.checkpoint: 3"),
+        ({"carried": [{}]}, r"carried\[0\].from: missing"),
+    ],
+)
+def test_a_header_of_other_kinds_is_named_in_one_line(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+    path = tmp_path / "x.parquet"
+    write_published(path, HEADER | changes, ROWS)
+    for read in (read_published, read_header):
+        with pytest.raises(PublishedError, match=f"^{path}: no published cell: .*{fault}") as error:
+            read(path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[]", b'{"format": "3"}', b'{"format": [3]}', b"[" * 100_000, b'{"format": 3, "a": {"float": "abc"}}', b"\xff"],
+)
+def test_a_header_that_is_none_is_damage(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(ROWS.replace_schema_metadata({b"fisherbench": text, b"fisherbench.sha256": b""}), path)
+    for read in (read_published, read_header):
+        with pytest.raises(PublishedError, match=f"^{path}: (damaged|no published cell)"):
+            read(path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_a_directory_is_no_published_cell(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "x.parquet")
+    for read in (read_published, read_header):
+        with pytest.raises(PublishedError, match="damaged, or no published cell"):
+            read(tmp_path / "x.parquet")
+
+
+def test_rows_of_other_kinds_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    write_published(path, HEADER, pa.table({"env_steps": [1]}))
+    metadata = pq.read_schema(path).metadata
+    pq.write_table(pa.table({"env_steps": [[1]]}).replace_schema_metadata(metadata), path)
+    with pytest.raises(PublishedError, match="damaged"):
+        read_published(path)

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -297,6 +300,44 @@ def test_a_damaged_table_is_not_gone_on_with(tmp_path: Path, caplog: pytest.LogC
     with open_run(tmp_path) as run:
         assert run.state is None
     assert warnings(caplog)[-1].endswith("it starts again from step 0")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"rows": {"progress.parquet": -5, "episodes.parquet": 0, "alignment.parquet": 0}}, "-5 is negative"),
+        ({"rows": {"progress.parquet": 2.0, "episodes.parquet": 0, "alignment.parquet": 0}}, "2.0 is not an integer"),
+        ({"rows": {"progress.parquet": 9, "episodes.parquet": 0, "alignment.parquet": 0}}, "has 2 rows, of 9"),
+        ({"rows": {"progress.parquet": 2}}, "rows.episodes.parquet: missing"),
+        ({"rows": None}, "rows: None is not an object"),
+        ({"identity": None}, "identity: None is not an object"),
+        ({"identity": {"config": []}}, r"identity.config: \[\] is not an object"),
+        ({"state": {"updates": -5}}, "updates: -5, and 2 rows of progress.parquet"),
+    ],
+)
+def test_a_checkpoint_that_contradicts_itself_gives_way_to_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], fault: str
+) -> None:
+    with open_run(tmp_path) as run:
+        for n in (1, 2):
+            run.log(row(n))
+            run.flush({"updates": n})
+        run.stopped()
+    newest = tmp_path / "checkpoint"
+    checkpoint.save(newest, checkpoint.load(newest) | changes)
+    with open_run(tmp_path) as run:
+        assert (run.state, run.saved_updates) == ({"updates": 1}, 1)
+    assert re.search(rf"^{newest} cannot be used \(.*{fault}", warnings(caplog)[0])
+
+
+def test_a_table_of_other_types_is_not_gone_on_with(tmp_path: Path) -> None:
+    with open_run(tmp_path) as run:
+        run.log(row(1))
+        run.flush({"n": 1})
+        run.stopped()
+    pq.write_table(pa.table({"env_steps": ["a hundred"]}), tmp_path / "progress.parquet")
+    with open_run(tmp_path) as run:
+        assert (run.state, run.env_steps) == (None, 0)
 
 
 def test_a_checkpoint_of_another_run_or_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
