@@ -60,7 +60,7 @@ def _check(plan: Plan) -> None:
     if not (math.isfinite(plan["delta_ref"]) and plan["delta_ref"] > 0):
         raise ValueError(f"delta_ref: {plan['delta_ref']} is not a positive number")
     if not 1 <= plan["total_steps"] <= MOST_STEPS:
-        raise ValueError(f"total_steps: {plan['total_steps']} is not between 1 and {MOST_STEPS:,}")
+        raise ValueError(f"total_steps: {plan['total_steps']:,} is not between 1 and {MOST_STEPS:,}")
     if not 1 <= len(plan["cells"]) <= MOST_CELLS:
         raise ValueError(f"cells: plans {len(plan['cells']) or 'no'} cells, not 1 to {MOST_CELLS:,}")
     planned = Counter((cell["env"], cell["variant"], cell["seed"]) for cell in plan["cells"])

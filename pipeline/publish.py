@@ -20,8 +20,8 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.__main__ import ASIDE, TABLES, analyse
-from analysis.cells import load_plan
 from analysis.condensed import condense
+from analysis.plan import load_plan
 from pipeline.cell import Contents
 from pipeline.reuse import plan, published_path
 from pipeline.suites import Cell, Suite, SuiteError, load_suite

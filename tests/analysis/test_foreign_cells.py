@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.__main__ import analyse
-from analysis.cells import load_cell, load_suite
+from analysis.cells import PUBLISHED_CELL, load_cell, load_suite
 from analysis.condensed import condense
 from tests.analysis.synthetic import write_suite
 from tests.tracking.test_published import HEADER
@@ -74,7 +74,7 @@ def test_a_published_run_of_other_kinds_is_unreadable(
     assert published_state(tmp_path, header, table)[0] == "finished"
     state, reason = published_state(tmp_path, header | changes, table)
     assert state == "unreadable"
-    assert re.match(rf"{tmp_path / 'x.parquet'}: .*{fault}", reason), reason
+    assert re.match(rf"{published_file(tmp_path)}: .*{fault}", reason), reason
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,14 @@ def test_a_table_without_a_column_is_named(suite_dir: Path, file: str, column: s
 def published_state(
     folder: Path, header: dict[str, Any], table: pa.Table, total_steps: int = 60_000
 ) -> tuple[str, str]:
-    write_published(folder / "x.parquet", HEADER | {"state": "finished", "reason": "", "run": header}, table)
-    entry = {name: HEADER[name] for name in ("env", "variant", "algorithm", "seed")}
-    entry |= {"run_dir": "", "published": str(folder / "x.parquet")}
-    cell = load_cell(entry, {"delta_ref": 0.02, "total_steps": total_steps})
+    write_published(published_file(folder), HEADER | {"state": "finished", "reason": "", "run": header}, table)
+    entry = {name: HEADER[name] for name in ("env", "variant", "algorithm", "seed")} | {"published": "here"}
+    cell = load_cell(entry, {"suite": "x", "delta_ref": 0.02, "total_steps": total_steps}, folder)
     return cell.state, cell.reason
+
+
+def published_file(folder: Path) -> Path:
+    return folder / PUBLISHED_CELL.format(**HEADER)
 
 
 def test_published_rows_that_are_not_those_of_a_run_are_unreadable(suite_dir: Path, tmp_path: Path) -> None:
@@ -122,7 +125,7 @@ def test_published_rows_that_are_not_those_of_a_run_are_unreadable(suite_dir: Pa
     state, reason = published_state(tmp_path, header, table, total_steps=90_000)
     assert (state, reason) == (
         "unreadable",
-        f"{tmp_path / 'x.parquet'}: its curves are not on the grid of 90,000 steps",
+        f"{published_file(tmp_path)}: its curves are not on the grid of 90,000 steps",
     )
 
 
