@@ -46,6 +46,8 @@ def explain(error: Exception, program: str = "train.py", root: Path = REPOSITORY
         return f"{match[1]}: must be given; choose one of {', '.join(options)}"
     if match := re.match(r"Could not override '(env\.kwargs)[.']", text):
         return f"{match[1]}: add an argument of the task with +{match[1]}.NAME=VALUE"
+    if "Could not override 'env.wrappers'" in text:
+        return "env.wrappers: here it is +env.wrappers=[module:Class]; env=atari takes none"
     if match := re.match(r"Could not override '([\w.@/]+)'", text):
         return f"{match[1]}: {unknown}"
     if isinstance(error, MissingMandatoryValue) or "MissingMandatoryValue" in text:

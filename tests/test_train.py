@@ -428,6 +428,8 @@ REFUSED = {
     "algorithm=trpo env=hopper run_dir=": "run_dir: is empty; name a directory",
     "algorithm=trpo env=hopper run_dir=${oc.env:NO_SUCH_VARIABLE}": "run_dir: KeyError raised while resolving",
     "algorithm=trpo env=hopper env.kwargs.foo=1": "+env.kwargs.NAME=VALUE",
+    "algorithm=trpo env=hopper env.wrappers=[a:B]": "+env.wrappers=[module:Class]",
+    "algorithm=trpo env=hopper +env.wrappers=[no_such:B]": "env.wrappers=no_such:B: B of module no_such cannot be imp",
     "algorithm=trpo env=hopper seed=abc": "seed: Value 'abc'",
     "algorithm=trpo env=hopper algorithm.delta=wide": "algorithm.delta: Value 'wide'",
     "algorithm=trpo env=hopper seed=-1": "seed=-1: must not be negative",
