@@ -117,7 +117,14 @@ class Cell:
 
 def values_of(setting: str, cells: Iterable[Cell]) -> tuple[Any, ...]:
     """The values that a setting has in these runs, in order; empty where no run has it, or none has begun."""
-    return tuple(sorted({cell.settings[setting] for cell in cells if setting in cell.settings}))
+    values = {repr(cell.settings[setting]): cell.settings[setting] for cell in cells if setting in cell.settings}
+    return tuple(sorted(values.values(), key=_order))
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    """Numbers by their size, and then everything else, which may be of any kinds."""
+    number = isinstance(value, int | float)
+    return not number, value if number else 0.0, repr(value)
 
 
 @dataclass(frozen=True)

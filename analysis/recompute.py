@@ -73,8 +73,8 @@ def check(suite: Suite) -> Mapping[str, list[str] | None]:
         name = cell.name
         if cell.state == "unreadable":
             found[name] = [cell.reason]
-        elif cell.run is not None and NUM_ENVS not in cell.settings:
-            found[name] = [f"without the setting {NUM_ENVS}"]
+        elif cell.run is not None and not isinstance(cell.settings.get(NUM_ENVS), int):
+            found[name] = [f"no setting {NUM_ENVS} among those of its run"]
         elif cell.run is not None:
             again = recompute(cell.run, suite.total_steps, suite.delta_ref, cell.settings[NUM_ENVS])
             found[name] = None if again is None else differences(cell.run, again)

@@ -18,7 +18,10 @@ from command.cli import as_text, cli
 from command.interrupt import Interrupt
 from envs.rollout import Collector
 from tests.settings import compose, compose_raw, run
+from tracking import checkpoint
 from tracking.identity import starts
+from tracking.manifest import read_manifest, write_manifest
+from tracking.record import files_of
 from tracking.run import PROGRESS_COLUMNS
 from tracking.tables import equal_tables
 from training.heldout import HeldOut
@@ -295,6 +298,15 @@ def test_replaying_a_finished_run_gives_its_evaluation_again(
     assert rows == pq.read_table(tmp_path / "evaluation.parquet").to_pylist()
     assert evaluate.main([f"run_dir={tmp_path}", "seed=5", "episodes=1"]) == 0
     assert "stochastic: mean" in capsys.readouterr().out
+
+    path, manifest = tmp_path / "checkpoint", read_manifest(tmp_path)
+    assert manifest is not None
+    checkpoint.save(path, {"state": {"learner": {}}})
+    assert evaluate.main([f"run_dir={tmp_path}"]) == 2
+    assert f"run_dir={tmp_path}: damaged (checkpoint: " in capsys.readouterr().err
+    write_manifest(tmp_path, manifest | {"files": files_of(tmp_path)})
+    assert evaluate.main([f"run_dir={tmp_path}"]) == 2
+    assert capsys.readouterr().err == f"evaluate.py: {path}: not a state of this run ('policy')\n"
 
 
 @pytest.mark.parametrize(

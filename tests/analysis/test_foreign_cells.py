@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.__main__ import analyse
-from analysis.cells import PUBLISHED_CELL, load_cell, load_suite
+from analysis.cells import PUBLISHED_CELL, load_cell, load_suite, values_of
 from analysis.condensed import condense
 from tests.analysis.synthetic import write_suite
 from tests.tracking.test_published import HEADER
@@ -145,3 +146,10 @@ def test_a_plan_of_other_kinds_is_one_line(suite_dir: Path, entries: dict[str, A
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
     with pytest.raises(ValueError, match=rf"^{path}: {fault}"):
         load_suite(suite_dir)
+
+
+def test_settings_of_any_kinds_have_an_order(suite_dir: Path) -> None:
+    cell = load_suite(suite_dir).cells[0]
+    values = [[1], None, "a", 2, 0.5, {"b": 1}, 2]
+    found = values_of("x", [replace(cell, settings={"x": value}) for value in values])
+    assert found == (0.5, 2, "a", None, [1], {"b": 1})
