@@ -288,6 +288,8 @@ def _log_axis(panel: Axes, *inside: float) -> bool:
 
     That is where data lie more than `DECADES` below the highest. The values `inside` stay inside.
     """
+    if panel.lines and not np.isfinite(panel.dataLim.minposy):  # of which Matplotlib makes no logarithmic axis
+        panel.set_ylim(1, 10)
     low, high = panel.get_ylim()
     highest = max([float(panel.dataLim.y1), *inside])
     lowest = min([highest / 10**DECADES, *(value / 1.5 for value in inside)])
