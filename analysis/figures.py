@@ -156,7 +156,7 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
         trace.set(title=r"Fisher trace $\mathrm{tr}\,F$", yscale="log")
         kl.set(title=r"KL per step $D$", yscale="log")
         bottom, top = kl.get_ylim()
-        kl.set_ylim(min(bottom, delta_ref / 1.5), max(top, delta_ref * 1.5))
+        kl.set_ylim(min(bottom if bottom > 0 else delta_ref, delta_ref / 1.5), max(top, delta_ref * 1.5))
         kl.axhline(delta_ref, color=GREY, linewidth=0.9, linestyle=LONG_DASHES, zorder=2.5)
         kl.annotate(r"$\delta$", (1.015, delta_ref), xycoords=kl.get_yaxis_transform(), va="center", color=GREY)
         cut = [_log_axis(trace), _log_axis(kl, delta_ref)]
