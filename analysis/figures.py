@@ -194,6 +194,11 @@ def _draw_runs(panel: Axes, x: Floats, curves: Floats, draws: Draws, style: Styl
     """Aggregate of `curves` (runs, K) over `x` (K,), in its band, or among the runs where they are too few for one."""
     marker: Style = {"marker": "o", "markersize": 3, "clip_on": False} if len(x) <= FEW_POINTS else {}
     runs = len(curves)
+    if not len(x):
+        panel.plot(
+            [], [], **style
+        )  # and no marker or band, which in the layout take all space where they have no place
+        return
     panel.plot(x, iqm(curves, axis=0), **style, **marker, zorder=3)
     if runs >= MIN_RUNS:
         low, high = percentile_interval(resampled_iqm(curves, draws))

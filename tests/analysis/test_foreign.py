@@ -97,9 +97,8 @@ def test_tables_are_not_replaced_by_less_unless_told_to(suite_dir: Path) -> None
     analyse(suite_dir, 20)
     page = (suite_dir / "tables/index.md").read_bytes()
     shutil.rmtree(run(suite_dir, "hopper", "npg", 1))
-    with pytest.raises(
-        ValueError, match=r"shows 1 runs of which nothing is left \(hopper/npg/seed-1 missing"
-    ) as raised:
+    said = r"shows 1 runs of which nothing is left \(hopper/npg/seed-1 missing"
+    with pytest.raises(ValueError, match=said) as raised:
         analyse(suite_dir, 20)
     assert "--replace" in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -203,7 +202,7 @@ def test_a_run_that_cannot_be_read_is_named_and_the_others_go_on(suite_dir: Path
     assert bad.reason[:40] in cells(results).csv()
 
 
-@pytest.mark.parametrize("steps", [0, -5, 2**62])
+@pytest.mark.parametrize("steps", [0, -5])
 def test_a_run_whose_steps_do_not_increase_is_unreadable(suite_dir: Path, steps: int) -> None:
     rewrite(run(suite_dir, "hopper", "npg", 1), "env_steps", lambda values: [steps] * len(values))
     [bad] = [cell for cell in load_suite(suite_dir).cells if cell.state != "finished"]
@@ -230,7 +229,7 @@ def test_a_run_whose_steps_do_not_increase_is_unreadable(suite_dir: Path, steps:
 )
 def test_a_plan_is_checked_once(suite_dir: Path, entries: dict[str, Any], complaint: str) -> None:
     change_plan(suite_dir, **entries)
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(ValueError, match=r"suite\.json: ") as raised:
         load_plan(suite_dir)
     assert str(raised.value).startswith(f"{suite_dir / 'suite.json'}: ")
     assert complaint in str(raised.value)
@@ -303,6 +302,7 @@ def test_a_logarithmic_axis_without_a_value_says_so(
         assert said in [text.get_text() for text in panel.texts]
     assert not [text for text in alignment.texts if "no value" in text.get_text()]
     save_figure(figure, tmp_path / "x", "source")
+    assert min(panel.get_position().width for panel in figure.axes) > 0.15
 
 
 def test_dampings_that_cannot_be_drawn() -> None:
