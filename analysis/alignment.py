@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from analysis.curves import Column, Floats
 
+SMALLEST = 1e-30
+"""Damping ρ that can be drawn; the largest is its inverse."""
+
 
 @dataclass(frozen=True)
 class Snapshots:
@@ -39,8 +42,8 @@ class Snapshots:
         return np.asarray(self.env_steps == self.env_steps.min())
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.rho) & (self.rho > 0)).all():
-            raise ValueError("a snapshot of the alignment error has a damping that is not positive and finite")
+        if not _are_dampings(self.rho).all():
+            raise ValueError(f"a snapshot's rho is not between {SMALLEST:g} and {1 / SMALLEST:g}")
 
     def solved(self, rho: float) -> bool:
         """Whether the solves behind the later errors at this ρ converged."""
@@ -82,7 +85,7 @@ def curves_of(runs: Sequence[Snapshots]) -> AlignmentCurves | None:
         return None
     rhos = np.unique(np.concatenate([run.rho for run in runs]))
     own = np.concatenate([run.rho_own.where(run.later).usable for run in runs])
-    own = own[np.isfinite(own) & (own > 0)]
+    own = own[_are_dampings(own)]  # without a trace there is none
     return AlignmentCurves(
         rhos=rhos,
         errors=np.stack([run.mean_error(rhos, run.later) for run in runs]),
@@ -91,3 +94,7 @@ def curves_of(runs: Sequence[Snapshots]) -> AlignmentCurves | None:
         rho_own=float(np.exp(np.log(own).mean())) if own.size else None,
         snapshots=max(run.count for run in runs),
     )
+
+
+def _are_dampings(rho: Floats) -> NDArray[np.bool_]:
+    return np.asarray((rho >= SMALLEST) & (rho <= 1 / SMALLEST))

@@ -44,6 +44,9 @@ SETTINGS = {
 """Types of the settings that the analysis reads."""
 PARTS = {"config": SETTINGS, "code": {str: str}, "versions": {str: (str, None)}, "device": str}
 """Schema of the parts of an identity."""
+KNOWN = {"state?": frozenset(STATES) - {"mixed"}, "reason": str, "identity?": str, "parts?": PARTS}
+"""Schema of what is read of a cell, its run aside."""
+MOST_STEPS = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -173,16 +176,25 @@ def load_cell(entry: Plan, plan: Plan, suite_dir: Path) -> Cell:
     path = _published(entry, plan, suite_dir) if "published" in entry else suite_dir / RUN.format(**entry)
     try:
         known = _load_published(path, entry, plan) if "published" in entry else _load_run(path, plan)
-        if parts := known.get("parts"):
-            require(parts, PARTS)
-        if known.get("state") == "finished" and known["run"] is None:
-            raise ValueError("finished without an update")
+        _check(known)
     except Exception as error:  # whatever is wrong with files that anybody may have written, the other cells go on
         said = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
         known = {"state": "unreadable", "reason": said if str(path) in said else f"{path}: {said}"}
     known["reason"] = shortened(known["reason"])
     run_dir = (Path("results") / suite_dir.absolute().name / RUN.format(**entry)).as_posix()
     return Cell(**cell | known, run_dir=run_dir)
+
+
+def _check(known: Mapping[str, Any]) -> None:
+    """ValueError where what was read of a cell is not what tables and figures can be made of."""
+    require({name: entry for name, entry in known.items() if name != "parts" or entry}, KNOWN)
+    run: Condensed | None = known.get("run")
+    if run is None and known.get("state") == "finished":
+        raise ValueError("finished without an update")
+    if run is not None:
+        steps = run.curves[SCORE].steps
+        if not (steps[0] > 0 and (np.diff(steps) > 0).all() and steps[-1] < MOST_STEPS):
+            raise ValueError("its environment steps do not increase from above 0")
 
 
 def _load_run(run_dir: Path, plan: Plan) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int, delta_re
         trace.set(title=r"Fisher trace $\mathrm{tr}\,F$", yscale="log")
         kl.set(title=r"KL per step $D$", yscale="log")
         bottom, top = kl.get_ylim()
-        kl.set_ylim(min(bottom, delta_ref / 1.5), max(top, delta_ref * 1.5))
+        kl.set_ylim(min(bottom if bottom > 0 else delta_ref, delta_ref / 1.5), max(top, delta_ref * 1.5))
         kl.axhline(delta_ref, color=GREY, linewidth=0.9, linestyle=LONG_DASHES, zorder=2.5)
         kl.annotate(r"$\delta$", (1.015, delta_ref), xycoords=kl.get_yaxis_transform(), va="center", color=GREY)
         cut = [_log_axis(trace), _log_axis(kl, delta_ref)]
@@ -194,6 +194,11 @@ def _draw_runs(panel: Axes, x: Floats, curves: Floats, draws: Draws, style: Styl
     """Aggregate of `curves` (runs, K) over `x` (K,), in its band, or among the runs where they are too few for one."""
     marker: Style = {"marker": "o", "markersize": 3, "clip_on": False} if len(x) <= FEW_POINTS else {}
     runs = len(curves)
+    if not len(x):
+        panel.plot(
+            [], [], **style
+        )  # and no marker or band, which in the layout take all space where they have no place
+        return
     panel.plot(x, iqm(curves, axis=0), **style, **marker, zorder=3)
     if runs >= MIN_RUNS:
         low, high = percentile_interval(resampled_iqm(curves, draws))
@@ -288,6 +293,8 @@ def _log_axis(panel: Axes, *inside: float) -> bool:
 
     That is where data lie more than `DECADES` below the highest. The values `inside` stay inside.
     """
+    if panel.lines and not np.isfinite(panel.dataLim.minposy):  # of which Matplotlib makes no logarithmic axis
+        panel.set_ylim(1, 10)
     low, high = panel.get_ylim()
     highest = max([float(panel.dataLim.y1), *inside])
     lowest = min([highest / 10**DECADES, *(value / 1.5 for value in inside)])
