@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.cell import Contents
-from pipeline.reuse import plan, published_path, reusable
+from pipeline.reuse import digest, plan, published_path, reusable
 from pipeline.suites import Cell, Suite, load_suite
 from tracking.published import PublishedError, write_published
 
@@ -74,6 +74,20 @@ def test_the_plan_names_the_file_that_stands_in_for_a_run(repository: Path, suit
     assert first["published"] == "file"
     assert "published" not in second
     assert plan(suite, {}) == suite.describe()
+
+
+def test_a_suite_that_has_changed_since_it_was_planned_is_not_the_plan(repository: Path, suite: Suite) -> None:
+    def write(planned: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipeline.reuse", "tiny", "--digest", planned]
+        return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+
+    planned = plan(suite, {})
+    assert json.loads(write(digest(planned)).stdout) == planned
+    path = repository / "conf/suite/tiny.yaml"
+    path.write_text(path.read_text() + "delta_ref: 0.5\n")
+    late = write(digest(planned))
+    assert (late.returncode, late.stdout) == (1, "")
+    assert late.stderr == "suite tiny: has changed since it was planned; the same command plans it anew\n"
 
 
 def test_a_damaged_published_cell_stops_everything_by_name(repository: Path, suite: Suite) -> None:
