@@ -4,7 +4,6 @@ Draws the cells from conf/suite/<suite>.yaml, trains each in a process of its ow
 analyses whatever came of them. Options that every call shares are in profiles/default/config.yaml.
 """
 
-import json
 import os
 import re
 import sys
@@ -21,7 +20,7 @@ from pipeline.cell import Contents
 from pipeline.options import OptionError, read_options
 from pipeline.overview import overview, state_of
 from pipeline.refusals import describe, refused_by_train, uncomposable
-from pipeline.reuse import is_planned, plan, reusable
+from pipeline.reuse import digest, is_planned, plan, reusable
 from pipeline.suites import RUN_DIR, SuiteError, load_suites
 
 never_fail()
@@ -207,9 +206,10 @@ rule suite:
         "results/{suite}/logs/suite.log",
     params:
         reuse="--reuse" if OPTIONS["reuse_published"] else "",
-        grid=lambda wildcards: json.dumps(plan(SUITES[wildcards.suite], PUBLISHED[wildcards.suite])),
+        digest=lambda wildcards: digest(plan(SUITES[wildcards.suite], PUBLISHED[wildcards.suite])),
     shell:
-        '"$PYTHON" -m pipeline.reuse {wildcards.suite:q} {params.reuse} > {output:q} 2> {log:q}'
+        '"$PYTHON" -m pipeline.reuse {wildcards.suite:q} {params.reuse} --digest {params.digest} '
+        "> {output:q} 2> {log:q} || (cat {log:q} >&2; exit 1)"
 
 
 # Repeated whenever a cell, the grid or the code that reads them changes.

@@ -80,17 +80,14 @@ def replay(settings: ReplayConfig, task: str | None = None) -> list[dict[str, An
     policy = build_policy(config, sizes, torch.Generator())
     rollout = config.rollout
     normaliser = ObservationNormaliser(sizes.observation_shape, rollout.normalise_observations, rollout.clip)
-    path = run_dir / CHECKPOINT
+    content = checkpoint.load(run_dir / CHECKPOINT)
     try:
-        learner = checkpoint.load(path)["state"]["learner"]
+        learner = content["state"]["learner"]
         policy.load_state_dict(learner["policy"])
         normaliser.load_state_dict(learner["collector"]["observation_normaliser"])
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        if isinstance(error, checkpoint.CheckpointError):
-            raise
-        raise checkpoint.CheckpointError(f"{path}: is not of the run's settings ({describe(error)})") from error
+        reason = " ".join(str(error).split())
+        raise checkpoint.CheckpointError(f"{run_dir / CHECKPOINT}: not a state of this run ({reason})") from error
     torch.set_num_threads(config.threads)
     return evaluate(config.env, evaluation, policy.actor(), policy.distribution.noise, normaliser, seeds)
 
@@ -121,7 +118,7 @@ def recorded_settings(manifest: Path, recorded: dict[str, Any] | None, task: str
         print(f"the run's device is not here: replayed on {config.device}, where rounding differs", file=sys.stderr)
     try:
         return typed(config)
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ImportError) as error:
         raise ValueError(f"{manifest}: its settings are not those of a run ({describe(error)})") from error
 
 

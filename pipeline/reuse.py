@@ -5,6 +5,7 @@ cells stand in for runs.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,11 @@ def plan(suite: Suite, published: Mapping[Cell, str]) -> dict[str, Any]:
     return described
 
 
+def digest(planned: Mapping[str, Any]) -> str:
+    """What stands for a plan: two of them are one where this is equal."""
+    return hashlib.sha256(json.dumps(planned).encode()).hexdigest()
+
+
 def is_planned(results: Path, planned: Mapping[str, Any]) -> bool:
     """Whether the suite.json of a results directory, if there is any, is this plan."""
     try:
@@ -73,10 +79,14 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.reuse", description=__doc__.splitlines()[0])
     parser.add_argument("suite")
     parser.add_argument("--reuse", action="store_true", help="published cells stand in for runs")
+    parser.add_argument("--digest", help="what the plan must be")
     options = parser.parse_args(arguments)
     try:
         suite = load_suite(options.suite)
-        print(json.dumps(plan(suite, reusable(suite, Contents()) if options.reuse else {}), indent=1))
+        planned = plan(suite, reusable(suite, Contents()) if options.reuse else {})
+        if options.digest not in (None, digest(planned)):
+            sys.exit(f"suite {suite.name}: has changed since it was planned; the same command plans it anew")
+        print(json.dumps(planned, indent=1))
     except SuiteError as error:
         sys.exit(str(error))
 

@@ -412,7 +412,7 @@ def test_a_checkpoint_that_is_not_of_the_settings_is_named(copied: Path, capsys:
     forge(copied, network__hidden=[8])
     assert evaluate.main([f"run_dir={copied}"]) == 2
     said = capsys.readouterr().err
-    assert f"{copied / 'checkpoint'}: is not of the run's settings" in said
+    assert f"{copied / 'checkpoint'}: not a state of this run" in said
     assert said.count("\n") == 1
     (copied / "checkpoint").unlink()
     assert evaluate.main([f"run_dir={copied}"]) == 2

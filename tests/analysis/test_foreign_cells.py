@@ -151,5 +151,5 @@ def test_a_plan_of_other_kinds_is_one_line(suite_dir: Path, entries: dict[str, A
 def test_settings_of_any_kinds_have_an_order(suite_dir: Path) -> None:
     cell = load_suite(suite_dir).cells[0]
     values = [[1], None, "a", 2, 0.5, {"b": 1}, 2]
-    found = values_of("x", [replace(cell, settings={"x": value}) for value in values])
+    found = values_of("x", [replace(cell, parts={"config": {"x": value}}) for value in values])
     assert found == (0.5, 2, "a", None, [1], {"b": 1})

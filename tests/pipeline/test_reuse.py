@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.cell import Contents
-from pipeline.reuse import plan, published_path, reusable
+from pipeline.reuse import digest, plan, published_path, reusable
 from pipeline.suites import Cell, Suite, load_suite
 from tests.tracking.test_published import HEADER
 from tracking.published import write_published
@@ -85,6 +85,20 @@ def test_a_damaged_published_cell_is_named_and_trained(repository: Path, suite: 
     assert code == 0, said
     assert f"suite tiny: {line}" in said.splitlines()
     assert "suite tiny: 2 cells, 1 done (1 published), 1 to train" in said
+
+
+def test_a_suite_that_has_changed_since_it_was_planned_is_not_the_plan(repository: Path, suite: Suite) -> None:
+    def write(planned: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipeline.reuse", "tiny", "--digest", planned]
+        return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+
+    planned = plan(suite, {})
+    assert json.loads(write(digest(planned)).stdout) == planned
+    path = repository / "conf/suite/tiny.yaml"
+    path.write_text(path.read_text() + "delta_ref: 0.5\n")
+    late = write(digest(planned))
+    assert (late.returncode, late.stdout) == (1, "")
+    assert late.stderr == "suite tiny: has changed since it was planned; the same command plans it anew\n"
 
 
 def test_a_published_cell_is_not_trained_and_its_file_is_analysed(repository: Path, suite: Suite) -> None:
