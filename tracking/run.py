@@ -237,12 +237,10 @@ class Run:
     def _go_on(self, manifest: Mapping[str, Any], harm: Damage | None) -> None:
         """Take over state and tables from the newest sound checkpoint of the run that `manifest` describes."""
         self.manifest["started"], self._resumed = manifest["started"], manifest["resumed"] or []
-        if harm is None or harm.file in (
-            EVALUATION,
-            CHECKPOINT,
-        ):  # otherwise the rows behind a checkpoint are not known
+        if harm is None or harm.file in (EVALUATION, CHECKPOINT):
             paths = (self.run_dir / CHECKPOINT, self.run_dir / PREVIOUS)
             self._checkpoints = [path for path in paths if path.exists() and (harm is None or path.name != harm.file)]
+        # Otherwise a table is damaged, and the rows behind a checkpoint are not known.
         self._resume()
         past = _past(manifest) if harm is None else f"a run that {manifest['state']} here is damaged ({harm})"
         log.warning("%s: %s; %s", self.run_dir, past, self._where())
@@ -256,7 +254,7 @@ class Run:
             path = self._checkpoints[0]
             try:
                 content, tables = self._read_checkpoint(path)
-            except (checkpoint.CheckpointError, IdentityMismatch, ValueError, FileNotFoundError) as error:
+            except (checkpoint.CheckpointError, IdentityMismatch, ValueError, TypeError, FileNotFoundError) as error:
                 if isinstance(error, checkpoint.FormatError | IdentityMismatch) and not any_fault:
                     raise
                 log.warning("%s cannot be used (%s)", path, _one_line(error))
