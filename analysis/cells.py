@@ -176,7 +176,7 @@ def load_cell(entry: Plan, plan: Plan, suite_dir: Path) -> Cell:
     path = _published(entry, plan, suite_dir) if "published" in entry else suite_dir / RUN.format(**entry)
     try:
         known = _load_published(path, entry, plan) if "published" in entry else _load_run(path, plan)
-        _check(known)
+        _check(known, plan["total_steps"])
     except Exception as error:  # whatever is wrong with files that anybody may have written, the other cells go on
         said = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
         known = {"state": "unreadable", "reason": said if str(path) in said else f"{path}: {said}"}
@@ -185,7 +185,7 @@ def load_cell(entry: Plan, plan: Plan, suite_dir: Path) -> Cell:
     return Cell(**cell | known, run_dir=run_dir)
 
 
-def _check(known: Mapping[str, Any]) -> None:
+def _check(known: Mapping[str, Any], total_steps: int) -> None:
     """ValueError where what was read of a cell is not what tables and figures can be made of."""
     require({name: entry for name, entry in known.items() if name != "parts" or entry}, KNOWN)
     run: Condensed | None = known.get("run")
@@ -193,6 +193,8 @@ def _check(known: Mapping[str, Any]) -> None:
         raise ValueError("finished without an update")
     if run is not None:
         steps = run.curves[SCORE].steps
+        if len(steps) != len(grid_points(total_steps)):
+            raise ValueError(f"its curves are not on the grid of {total_steps:,} steps")
         if not (steps[0] > 0 and (np.diff(steps) > 0).all() and steps[-1] < MOST_STEPS):
             raise ValueError("its environment steps do not increase from above 0")
 

@@ -18,7 +18,7 @@ SUITE = "envs: [hopper]\nalgorithms: [adam_pg, trpo]\nseeds: 2\ntotal_steps: 600
 
 def identity(cell: Cell) -> CellIdentity:
     """What stands in for the identity that train.py gives a cell."""
-    config = {"cell": cell.run_dir.rpartition("/")[0], "seed": cell.seed, **settings_of(Path(cell.run_dir))}
+    config = {"cell": str(Path(cell.run_dir).parent), "seed": cell.seed, **settings_of(Path(cell.run_dir))}
     return CellIdentity({"config": config, "code": {}, "versions": {}, "device": "cpu"})
 
 
