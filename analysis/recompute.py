@@ -71,7 +71,7 @@ def check(suite: Suite) -> Mapping[str, list[str] | None]:
     found: dict[str, list[str] | None] = {}
     for cell in suite.cells:
         name = cell.name
-        if cell.state == "unreadable":
+        if cell.state in ("unreadable", "damaged"):
             found[name] = [cell.reason]
         elif cell.run is not None and not isinstance(cell.settings.get(NUM_ENVS), int):
             found[name] = [f"no setting {NUM_ENVS} among those of its run"]
