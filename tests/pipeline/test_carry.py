@@ -163,7 +163,9 @@ def test_other_packages_and_unknown_commits_prove_nothing(trained: Path, suite: 
         header = json.loads(json.dumps(stale.header))
         change(header["provenance"])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pipeline.carry.read_header", lambda path, header=header: header)
+            patch.setattr(
+                "pipeline.carry.read_published", lambda path, header=header: (header, read_published(path)[1])
+            )
             [(_, proof)] = carry([suite], 1, trained)["tiny"]
         assert said in proof.difference
 
