@@ -214,6 +214,14 @@ wildcard_constraints:
     seed=any_of(seed for _, _, _, seed in CELLS),
 
 
+localrules:
+    all,
+    suite,
+    analyse,
+    publish,
+    published,
+
+
 rule all:
     input:
         tables_and_figures,

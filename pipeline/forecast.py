@@ -67,7 +67,7 @@ def forecast(cells: Collection[Cell], total_steps: int, restarted: Collection[Ce
     for cell in cells:
         costs = _finished(cell.env, cell.variant, _is_on_gpu(cell), root)
         runs[cell.env, cell.variant] = len(costs)
-        cost = _mean(costs) if costs else _tabled(cell, root)
+        cost = _mean(costs) if costs else tabled(cell, root)
         if cost is None:
             continue
         row = None if cell in restarted else _last_row(root / cell.run_dir / PROGRESS)
@@ -93,7 +93,7 @@ def request(cell: Cell, total_steps: int, root: Path) -> Request:
     A run that needs longer is stopped ahead of the limit, saved, and queued again (pipeline/run_cell.py).
     """
     costs = _finished(cell.env, cell.variant, _is_on_gpu(cell), root)
-    cost = _mean(costs) if costs else _tabled(cell, root)
+    cost = _mean(costs) if costs else tabled(cell, root)
     minutes = DAY if cost is None else 2 * (AROUND + total_steps * cost.seconds_per_step) / 60
     return Request(max(10, math.ceil(minutes)), math.ceil((1.5 * memory(cell) + SNAKEMAKE) / 1e6))
 
@@ -160,7 +160,7 @@ def _last_row(progress: Path) -> tuple[float, float] | None:
     return (largest["env_steps"], largest["wall_time"]) if known else None
 
 
-def _tabled(cell: Cell, root: Path) -> Cost | None:
+def tabled(cell: Cell, root: Path) -> Cost | None:
     """The cost of a run by the table; None where that has nothing of its kind: an Atari game or none, on a CPU.
 
     Of a task that it lacks, by the slowest row of the kind for the algorithm, or the slowest of the kind.

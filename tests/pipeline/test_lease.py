@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lease as module
 from pipeline.lease import GpuError, Lease, find_gpus, lease, places
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,7 +141,7 @@ def test_a_place_is_held_until_the_last_process_with_it_is_gone(tmp_path: Path) 
 
 
 def test_a_folder_of_somebody_else_hands_out_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     (tmp_path / f"fisherbench-gpus-{os.getuid()}").symlink_to(tmp_path)
     with pytest.raises(OSError, match="not a folder of this user's"):
         lease(GPUS, 1, lambda: False)
