@@ -149,12 +149,10 @@ def through_slurm(root: Path, suite: str, *arguments: str) -> "subprocess.Popen[
 
 def differences(here: Path, there: Path, suite: str) -> list[str]:
     """The cells and tables of a suite in which two repositories differ."""
-    found = []
-    for cell in load_suite(suite, here).cells:
-        for table in (PROGRESS, EPISODES, EVALUATION):
-            if not equal_tables(here / cell.run_dir / table, there / cell.run_dir / table):
-                found.append(f"{cell.run_dir}/{table}")
-    return found
+    tables = [
+        f"{cell.run_dir}/{name}" for cell in load_suite(suite, here).cells for name in (PROGRESS, EPISODES, EVALUATION)
+    ]
+    return [table for table in tables if not equal_tables(here / table, there / table)]
 
 
 def cancel_one(root: Path) -> None:
