@@ -7,6 +7,7 @@ analyses whatever came of them. Options that every call shares are in profiles/d
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from snakemake.io import IOFile
@@ -17,11 +18,14 @@ if Path.cwd().resolve() != Path(workflow.basedir).resolve():
 from command.names import check_name, is_hidden
 from command.output import never_fail
 from pipeline.cell import Contents
+from pipeline.forecast import request
+from pipeline.lease import GpuError, find_gpus, places
 from pipeline.options import OptionError, read_options
 from pipeline.overview import overview, state_of
+from pipeline.portion import PartError, portion
 from pipeline.refusals import describe, refused_by_train, uncomposable
 from pipeline.reuse import digest, is_planned, plan, reusable
-from pipeline.suites import RUN_DIR, SuiteError, load_suites
+from pipeline.suites import RUN_DIR, SuiteError, device_of, load_suites
 
 never_fail()
 CONTENTS = Contents()
@@ -33,6 +37,9 @@ try:
             "suite": "full",
             "retry_failed": False,
             "reuse_published": False,
+            "part": "",  # K/N: the others are trained elsewhere
+            "gpus": "",  # of this machine; all that are visible
+            "runs_per_gpu": 0,  # that share one; a run on every core
             "sample": 3,  # this and the next two: of `verify`
             "sample_seed": 0,
             "stop_after": 0,
@@ -52,8 +59,12 @@ PUBLISHED = {
     for name, suite in SUITES.items()
 }
 
+try:
+    PARTS = {name: portion(suite.cells, OPTIONS["part"]) for name, suite in SUITES.items()}
+except PartError as error:
+    sys.exit(str(error))
 CELLS = {(name, cell.env, cell.variant, str(cell.seed)): cell for name, suite in SUITES.items() for cell in suite.cells}
-TRAINED = {name: [cell for cell in suite.cells if cell not in PUBLISHED[name]] for name, suite in SUITES.items()}
+TRAINED = {name: [cell for cell in cells if cell not in PUBLISHED[name]] for name, cells in PARTS.items()}
 RETRIES = 2
 STATES = {}  # of every suite, once its cells were asked
 GRID = []  # the suites that `all` is to make, once it was asked for
@@ -63,10 +74,20 @@ TEE = "2>&1 | (trap '' PIPE; tee {log:q} >&2 || true)"
 
 # Jobs run under the Python that runs Snakemake, whichever `python` the PATH finds first.
 os.environ.update(PYTHON=sys.executable)
+# On this machine a wrapper hands its run one of these GPUs. In a job of a cluster the scheduler has done so.
+LEASE = (
+    '--gpus "$GPUS" --runs-per-gpu "$RUNS_PER_GPU"' if workflow.is_main_process else '--slurm-job "${{SLURM_JOB_ID:-}}"'
+)
+os.environ.update(GPUS="", RUNS_PER_GPU="1")
 
 
 def cell_of(wildcards):
     return CELLS[wildcards.suite, wildcards.env, wildcards.variant, wildcards.seed]
+
+
+def asked(wildcards):
+    """What a cell asks a cluster for."""
+    return request(cell_of(wildcards), SUITES[wildcards.suite].total_steps, CONTENTS.root)
 
 
 def ask_cells():
@@ -79,11 +100,42 @@ def ask_cells():
         for name, cells in TRAINED.items():
             STATES[name] = state_of(cells, CONTENTS)
             workflow.dag.forcefiles.update(outdated(name, [*STATES[name].changed, *retried(name)]))
+        if trains_here():
+            hand_out_gpus()
+
+
+def on_gpu(cell):
+    return device_of(cell.overrides) != "cpu"
+
+
+def hand_out_gpus():
+    """Find the GPUs for the cells that need one, and have Snakemake start no more of these than there are places.
+
+    Ends with one line where a GPU that is asked for is missing.
+    """
+    cells = [cell for name in STATES for cell in to_train(name) if on_gpu(cell)]
+    if not cells and not OPTIONS["gpus"]:
+        return
+    if fixed := [device for cell in cells if (device := device_of(cell.overrides)) != "cuda"]:
+        sys.exit(f"device={fixed[0]}: the pipeline chooses the GPU of a cell; write cuda there, and --config gpus=...")
+    try:
+        gpus = find_gpus(OPTIONS["gpus"])
+        shared = places(len(gpus), OPTIONS["runs_per_gpu"], workflow.cores)
+    except GpuError as error:
+        sys.exit(f"--config {error}" if str(error).startswith(("gpus", "runs_per_gpu")) else str(error))
+    os.environ.update(GPUS=",".join(gpus), RUNS_PER_GPU=str(shared))
+    workflow.register_resource("gpu", len(gpus) * shared)
+    say(f"{len(cells)} cells on GPUs {', '.join(gpus)}, {shared} at most on each")
 
 
 def retried(name):
     """The failed cells of a suite that are tried again."""
     return STATES[name].failed if OPTIONS["retry_failed"] else []
+
+
+def to_train(name):
+    """The cells of a suite that this call is to train."""
+    return [*STATES[name].new, *STATES[name].changed, *retried(name)]
 
 
 def tables_and_figures(wildcards):
@@ -95,9 +147,12 @@ def tables_and_figures(wildcards):
         GRID.extend(SUITES)
         refuse_cells()
         for name, suite in SUITES.items():
-            ahead = overview(suite, STATES[name], CONTENTS, PUBLISHED[name], retried(name))
+            part = f", part {OPTIONS['part']}" if OPTIONS["part"] else ""
+            published = [cell for cell in PARTS[name] if cell in PUBLISHED[name]]
+            planned = replace(suite, cells=tuple(PARTS[name]))
+            ahead = overview(planned, STATES[name], CONTENTS, published, retried(name))
             for line in (*NOT_REUSED[name], *ahead):
-                say(f"suite {name}: {line}")
+                say(f"suite {name}{part}: {line}")
         if len(SUITES) > 1:
             say(f"less: --config suite=NAME with one of {', '.join(SUITES)}, or with quick for a first look in minutes")
     done = ("tables/index.md", "figures/.complete")
@@ -113,10 +168,10 @@ def trains_here():
 def refuse_cells():
     """End with a line for each reason why train.py would refuse cells that are to train."""
     lines = []
-    for name, state in STATES.items():
+    for name in STATES:
         refused = uncomposable(TRAINED[name], CONTENTS)
         if not refused and trains_here():
-            refused = refused_by_train([*state.new, *state.changed, *retried(name)], CONTENTS)
+            refused = refused_by_train(to_train(name), CONTENTS)
         lines += [f"suite {name}: {line}" for line in describe(refused)]
     if lines:
         sys.exit("\n".join(lines))
@@ -159,6 +214,14 @@ wildcard_constraints:
     seed=any_of(seed for _, _, _, seed in CELLS),
 
 
+localrules:
+    all,
+    suite,
+    analyse,
+    publish,
+    published,
+
+
 rule all:
     input:
         tables_and_figures,
@@ -188,6 +251,10 @@ rule train:
     resources:
         attempt=lambda wildcards, attempt: attempt,
         attempts=RETRIES + 1,
+        gpu=lambda wildcards: int(on_gpu(cell_of(wildcards))),
+        # of a job of a cluster alone; minutes, and megabytes
+        runtime=lambda wildcards: asked(wildcards).minutes,
+        mem_mb=lambda wildcards: asked(wildcards).megabytes,
     params:
         identity=lambda wildcards: CONTENTS.hash(cell_of(wildcards)),
         overrides=lambda wildcards: cell_of(wildcards).overrides,
@@ -195,7 +262,7 @@ rule train:
     shell:
         '"$PYTHON" -m pipeline.run_cell {params.run_dir:q} --identity {params.identity:q} '
         "--attempt {resources.attempt} --attempts {resources.attempts} --pipeline-pid $PPID "
-        f'-- "$PYTHON" train.py {{params.overrides:q}} {TEE}'
+        f'{LEASE} -- "$PYTHON" train.py {{params.overrides:q}} {TEE}'
 
 
 # Rewritten whenever the grid changes, as it does with the suite file, a new algorithm or a newly published cell.

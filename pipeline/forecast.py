@@ -1,4 +1,4 @@
-"""How long cells will train and how much disk they will fill.
+"""How long cells will train, how much disk they will fill and how much memory they hold.
 
 From runs of the same environment and variant that finished here on such a device, wherever there are any, and otherwise
 from costs.csv, which has CPUs alone.
@@ -16,7 +16,7 @@ from statistics import mean
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.suites import Cell
+from pipeline.suites import Cell, device_of
 from tracking.files import open_regular
 from tracking.manifest import STATUS, read_manifest, read_status
 from tracking.record import PROGRESS
@@ -24,6 +24,10 @@ from tracking.record import PROGRESS
 TABLE = "pipeline/costs.csv"  # measured on one core of a 2026 server
 AROUND = 6.0  # s of a run that its wall_time leaves out: imports, warm-up, evaluation
 RUNS_READ = 10  # of every kind, the newest
+MEMORY, MEMORY_ATARI = 0.7e9, 2.4e9  # bytes: ACKTR on Humanoid and on Pong, with diagnostics
+MEMORY_CUDA = 4e9  # bytes of main memory that CUDA and its libraries take beside; an allowance, not measured
+SNAKEMAKE = 0.8e9  # bytes of the processes of Snakemake around a run in the job of a cluster
+DAY = 24 * 60.0  # minutes
 LEAST = 10.0  # s of training in a run whose speed means something
 
 
@@ -63,7 +67,7 @@ def forecast(cells: Collection[Cell], total_steps: int, restarted: Collection[Ce
     for cell in cells:
         costs = _finished(cell.env, cell.variant, _is_on_gpu(cell), root)
         runs[cell.env, cell.variant] = len(costs)
-        cost = _mean(costs) if costs else _tabled(cell, root)
+        cost = _mean(costs) if costs else tabled(cell, root)
         if cost is None:
             continue
         row = None if cell in restarted else _last_row(root / cell.run_dir / PROGRESS)
@@ -73,6 +77,30 @@ def forecast(cells: Collection[Cell], total_steps: int, restarted: Collection[Ce
     count = f"{sum(runs.values())} finished runs"
     named = Counter({source or count: n for source, n in sources.items()})
     return Forecast(seconds / 3600, size, named, len(cells) - named.total())
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the job of one cell asks a cluster for."""
+
+    minutes: int
+    megabytes: int
+
+
+def request(cell: Cell, total_steps: int, root: Path) -> Request:
+    """Twice the forecast of a whole run, 10 minutes at least, a day where there is none; memory likewise with a margin.
+
+    A run that needs longer is stopped ahead of the limit, saved, and queued again (pipeline/run_cell.py).
+    """
+    costs = _finished(cell.env, cell.variant, _is_on_gpu(cell), root)
+    cost = _mean(costs) if costs else tabled(cell, root)
+    minutes = DAY if cost is None else 2 * (AROUND + total_steps * cost.seconds_per_step) / 60
+    return Request(max(10, math.ceil(minutes)), math.ceil((1.5 * memory(cell) + SNAKEMAKE) / 1e6))
+
+
+def memory(cell: Cell) -> float:
+    """Most bytes of main memory that a run holds at a time."""
+    return (MEMORY_ATARI if _is_atari(cell) else MEMORY) + (MEMORY_CUDA if _is_on_gpu(cell) else 0)
 
 
 @cache
@@ -98,9 +126,12 @@ def _finished(env: str, variant: str, on_gpu: bool, root: Path) -> tuple[Cost, .
     return tuple(costs)
 
 
+def _is_atari(cell: Cell) -> bool:
+    return "env=atari" in cell.overrides
+
+
 def _is_on_gpu(cell: Cell) -> bool:
-    devices = [override.partition("=")[2] for override in cell.overrides if override.startswith("device=")]
-    return devices[-1:] not in ([], ["cpu"])
+    return device_of(cell.overrides) != "cpu"
 
 
 def _mean(costs: Collection[Cost]) -> Cost:
@@ -129,7 +160,7 @@ def _last_row(progress: Path) -> tuple[float, float] | None:
     return (largest["env_steps"], largest["wall_time"]) if known else None
 
 
-def _tabled(cell: Cell, root: Path) -> Cost | None:
+def tabled(cell: Cell, root: Path) -> Cost | None:
     """The cost of a run by the table; None where that has nothing of its kind: an Atari game or none, on a CPU.
 
     Of a task that it lacks, by the slowest row of the kind for the algorithm, or the slowest of the kind.
@@ -139,8 +170,7 @@ def _tabled(cell: Cell, root: Path) -> Cost | None:
     table = _table(root)
     if (cell.env, cell.algorithm) in table:
         return table[cell.env, cell.algorithm]
-    is_atari = "env=atari" in cell.overrides
-    kind = {key: cost for key, cost in table.items() if key[0].startswith("atari_") == is_atari}
+    kind = {key: cost for key, cost in table.items() if key[0].startswith("atari_") == _is_atari(cell)}
     alike = [cost for (_, algorithm), cost in kind.items() if algorithm == cell.algorithm] or list(kind.values())
     if not alike:
         return None

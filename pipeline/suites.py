@@ -148,6 +148,12 @@ def find_algorithms(root: Path = REPOSITORY) -> list[str]:
     return sorted(_stems(root / "conf" / "algorithm") & _stems(root / "algorithms", ".py"))
 
 
+def device_of(overrides: Iterable[str]) -> str:
+    """The device that overrides of a run choose: the last one wins."""
+    devices = [override.partition("=")[2] for override in overrides if override.startswith("device=")]
+    return devices[-1] if devices else "cpu"
+
+
 def _unroll(name: str, settings: Mapping[str, Any], device: list[str], root: Path) -> Suite:
     for key in settings:
         if key not in _KEYS:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import forecast as module
 from pipeline.cell import Contents
-from pipeline.forecast import forecast
+from pipeline.forecast import Request, forecast, request
 from pipeline.options import OptionError, read_options
 from pipeline.overview import overview, state_of
 from pipeline.suites import Cell, Suite
@@ -127,6 +127,16 @@ def test_a_run_half_way_takes_half_the_time_unless_it_starts_again(root: Path) -
     train(root, half, 50_000, 60.0, status=None)
     assert 3600 * forecast([half], 100_000, [], root).core_hours == pytest.approx(50 + module.AROUND)
     assert 3600 * forecast([half], 100_000, [half], root).core_hours == pytest.approx(100 + module.AROUND)
+
+
+def test_a_job_asks_for_twice_the_forecast_and_for_the_memory_of_its_kind(root: Path) -> None:
+    assert request(cell("hopper", "npg"), 1_000_000, root) == Request(34, 1850)
+    assert request(cell("hopper", "npg"), 1000, root).minutes == 10
+    assert request(cell("hopper", "npg", device="cuda"), 1000, root) == Request(24 * 60, 7850)  # nothing is known
+    assert request(cell("atari_pong", "npg"), 1000, root).megabytes == 4400
+    train(root, cell("hopper", "npg"), 100_000, 1000.0)
+    module._finished.cache_clear()
+    assert request(cell("hopper", "npg", 1), 1_000_000, root).minutes == 334
 
 
 def test_a_damaged_table_is_no_reason_to_stop(root: Path) -> None:

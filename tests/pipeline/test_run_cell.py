@@ -1,6 +1,7 @@
 """The wrapper against a stand-in for train.py (conftest.py), each in a process of its own as in a grid."""
 
 import json
+import math
 import os
 import platform
 import resource
@@ -8,14 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from pipeline.run_cell import _move_away, process_environment
+from pipeline.run_cell import _move_away, _time_left, process_environment
 from tracking.lock import acquire
 
 IDENTITY = "b" * 64
@@ -30,13 +31,19 @@ class Cell:
         self.run_dir = repository / "results" / "seed-0"
 
     def command(
-        self, *settings: str, attempt: int = 1, attempts: int = 3, pid: int | None = None, identity: str | None = None
+        self,
+        *settings: str,
+        attempt: int = 1,
+        attempts: int = 3,
+        pid: int | None = None,
+        identity: str | None = None,
+        more: Sequence[str] = (),
     ) -> list[str]:
         wrapper = [sys.executable, "-m", "pipeline.run_cell", "results/seed-0"]
         wrapper += ["--attempt", str(attempt), "--attempts", str(attempts)]
         wrapper += [] if identity is None else ["--identity", identity]
         wrapper += [] if pid is None else ["--pipeline-pid", str(pid)]
-        return [*wrapper, "--", sys.executable, "train.py", *settings]
+        return [*wrapper, *more, "--", sys.executable, "train.py", *settings]
 
     def start(self, *settings: str, **options: Any) -> subprocess.Popen[str]:
         command = self.command(*settings, **options)
@@ -339,3 +346,72 @@ def test_a_run_is_told_what_it_must_be_and_nothing_is_recorded_of_one_that_is_no
 def test_a_failure_that_the_wrapper_records_has_the_identity_of_the_plan(cell: Cell) -> None:
     assert cell.run("mode=kill", attempt=3, identity=IDENTITY)[0] == 0
     assert (cell.status["status"], cell.status["identity"]) == ("failed", IDENTITY)
+
+
+def test_a_run_on_a_gpu_sees_the_one_that_it_was_handed_and_another_waits_for_it(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    more = ["--gpus", "GPU-a", "--runs-per-gpu", "1"]
+    first = cell.start("mode=sleep", "device=cuda", more=more)
+    training = cell.wait_for_training()
+    assert training.environ()["CUDA_VISIBLE_DEVICES"] == "GPU-a"
+    assert "attempt 1 of 3 on GPU-a: " in cell.log
+
+    def start(name: str, *settings: str) -> subprocess.Popen[str]:
+        command = cell.command(*settings, more=more)
+        command[command.index("results/seed-0")] = f"results/{name}"
+        return subprocess.Popen(command, cwd=cell.repository)
+
+    assert start("cpu").wait(DEADLINE) == 0  # needs no GPU
+    waiting = start("gpu", "device=cuda")
+    time.sleep(1)
+    assert waiting.poll() is None
+    assert not (cell.repository / "results" / "gpu").exists()
+    first.kill()  # its run ends by the signal that it then gets
+    assert waiting.wait(DEADLINE) == 0
+    assert is_gone(training)
+    first.communicate()
+
+
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str) -> Path:
+    """Put a squeue that says what time is left, and a scontrol that notes what it is told, first on the PATH."""
+    told = tmp_path / "told"
+    for name, line in (("squeue", f"echo {left}"), ("scontrol", f"echo $* >> '{told}'")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return told
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_job_is_queued_again_ahead_of_its_limit_once_its_run_is_saved(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves: bool
+) -> None:
+    told = slurm(tmp_path, monkeypatch, "2:01")
+    cell.run_dir.mkdir(parents=True)
+    (cell.run_dir / "checkpoint").write_text("before")
+    if saves:
+        train = cell.repository / "train.py"
+        train.write_text(train.read_text().replace('print("saved")', '(run_dir / "checkpoint").write_text("saved")'))
+    code, said = cell.run("mode=sleep", more=["--slurm-job", "17"])
+    assert code == 143
+    assert not cell.recorded
+    assert (told.read_text() if told.exists() else "") == ("requeue 17\n" if saves else "")
+    assert ("job 17 is queued again" in said) == saves
+
+
+@pytest.mark.parametrize("left", ["UNLIMITED", "1:59", ""])
+def test_a_job_without_a_limit_that_is_known_and_long_enough_is_not_stopped_by_the_clock(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    told = slurm(tmp_path, monkeypatch, left)
+    assert cell.run(more=["--slurm-job", "17"])[0] == 0
+    assert not told.exists()
+
+
+def test_the_time_that_squeue_names_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for left, seconds in (("1-02:03:04", 93784), ("2:03:04", 7384), ("3:04", 184), ("INVALID", math.inf)):
+        slurm(tmp_path, monkeypatch, left)
+        assert _time_left("17") == seconds

@@ -362,3 +362,57 @@ def test_lint_asks_for_nothing_but_conda(grid: Grid) -> None:
     )
     wishes = [line.strip() for line in done.stderr.splitlines() if line.startswith("    * ")]
     assert {wish.partition(":")[0] for wish in wishes} == {"* Specify a conda environment or container for each rule."}
+
+
+def pretend_gpus(tmp_path: Path) -> str:
+    """A PATH on which nvidia-smi lists two GPUs."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\nfor n in 0 1; do echo "GPU $n: NVIDIA H200 (UUID: GPU-$n$n$n)"; done\n')
+    tool.chmod(0o755)
+    return f"{tmp_path}:{os.environ['PATH']}"
+
+
+def test_gpu_cells_are_handed_gpus_and_cpu_cells_train_beside_them(grid: Grid, tmp_path: Path) -> None:
+    grid.suite.write_text(
+        "envs: [halfcheetah, hopper]\n"
+        "variants: {gpu: [algorithm=trpo, device=cuda, mode=slow], cpu: [algorithm=trpo]}\n"
+        "baseline: cpu\nseeds: 2\ntotal_steps: 4096\n"
+    )
+    environment = {"PATH": pretend_gpus(tmp_path), "TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": "0,1"}
+    code, said = grid.run("gpus=2", **environment)
+    assert code == 1
+    assert said.splitlines()[-1] == ("--config gpus=2: there is no GPU 2; there are: 0 (GPU-000), 1 (GPU-111)")
+    assert not (grid.results / "runs").exists()
+
+    said = grid.complete("gpus=0,1", "runs_per_gpu=1", "--cores", "8", **environment)
+    assert "4 cells on GPUs GPU-000, GPU-111, 1 at most on each" in said
+    logs = {path: path.read_text() for path in grid.results.glob("runs/*/*/*/train.log")}
+    handed = [match[1] for log in logs.values() if (match := re.search(r"attempt 1 of 3 on (GPU-\d+): ", log))]
+    assert sorted(handed) == ["GPU-000", "GPU-000", "GPU-111", "GPU-111"]
+    assert not any(" on GPU-" in log for path, log in logs.items() if path.parts[-3] == "cpu")
+
+
+def test_two_clones_train_the_two_parts_of_a_grid(grid: Grid, tmp_path: Path) -> None:
+    grid.suite.write_text("envs: [halfcheetah, hopper]\nalgorithms: all\nseeds: 2\ntotal_steps: 4096\n")
+    index = grid.repository / "analysis" / "__main__.py"  # what is missing is no error of the real one
+    index.write_text(index.read_text().replace("for cell in json", "for cell in [] and json"))
+    clone = tmp_path / "another clone"
+    shutil.copytree(grid.repository, clone)
+    trained = []
+    suite = grid.suite.read_text()
+    for repository, part in ((grid.repository, "1/2"), (clone, "2/2")):
+        here = Grid(repository)
+        here.suite.write_text(suite)
+        said = here.complete(f"part={part}")
+        assert f"suite tiny-1k, part {part}: 4 cells, 0 done, 4 to train: " in said
+        assert f"suite tiny-1k, part {part}: 4 cells, 4 done\n" in here.complete(f"part={part}")
+        trained.append({path.relative_to(here.results) for path in here.results.glob("runs/*/*/*/status.json")})
+    assert [len(part) for part in trained] == [4, 4]
+    assert len(trained[0] | trained[1]) == 8
+    assert {path.parts[1:3] for path in trained[0]} == {path.parts[1:3] for path in trained[1]}  # of every kind
+
+    code, said = grid.run("part=3/2")
+    assert code == 1
+    assert said.splitlines()[-1] == (
+        "--config part=3/2: give K/N with K from 1 to N, such as part=2/5 for the second of five"
+    )
