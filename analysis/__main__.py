@@ -21,7 +21,7 @@ from analysis.style import line_styles
 from analysis.tables.alignment_curves import alignment_curves
 from analysis.tables.cells import cells
 from analysis.tables.final_scores import final_scores
-from analysis.tables.geometry import geometry
+from analysis.tables.geometry import alignment, geometry
 from analysis.tables.human_normalised import human_normalised
 from analysis.tables.index import index
 from analysis.tables.sample_efficiency import sample_efficiency
@@ -82,7 +82,9 @@ def write_tables(results: Results, folder: Path) -> None:
     folder.mkdir()
     snapshots = [alignment_curves] if results.with_snapshots else []
     games = [human_normalised] if results.references else []
-    compared = (tuning,) if results.suite.configurations else (final_scores, *games, sample_efficiency, geometry)
+    compared = (
+        (tuning,) if results.suite.configurations else (final_scores, *games, sample_efficiency, geometry, alignment)
+    )
     tables = [table(results) for table in (*compared, *snapshots, cells)]
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
