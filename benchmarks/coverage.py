@@ -128,7 +128,7 @@ def learner(rng: np.random.Generator, runs: int) -> Resampled:
     steps = np.arange(1, 101) * 10_000.0
     speed = 3e-6 * rng.lognormal(0, 0.4, (runs, 1))
     height = 1000 * rng.lognormal(0, 0.25, (runs, 1))
-    curves: Floats = height * (1 - np.exp(-speed * steps)) + rng.normal(0, 20, (runs, len(steps)))
+    curves = np.asarray(height * (1 - np.exp(-speed * steps)) + rng.normal(0, 20, (runs, len(steps))), np.float64)
     draws = resample_runs(runs, rng, RESAMPLES)
     finals = curves[:, -1]
     return Resampled(
