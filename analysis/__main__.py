@@ -24,6 +24,7 @@ from analysis.tables.final_scores import final_scores
 from analysis.tables.geometry import alignment, geometry
 from analysis.tables.human_normalised import human_normalised
 from analysis.tables.index import index
+from analysis.tables.outcomes import aggregates, outcomes, planned_contrasts, thresholds
 from analysis.tables.sample_efficiency import sample_efficiency
 from analysis.tables.tuning import tuning
 from analysis.tuning import figure as tuning_figure
@@ -82,10 +83,13 @@ def write_tables(results: Results, folder: Path) -> None:
     folder.mkdir()
     snapshots = [alignment_curves] if results.with_snapshots else []
     games = [human_normalised] if results.references else []
+    by_plan = (outcomes, aggregates, planned_contrasts, thresholds)
     compared = (
-        (tuning,) if results.suite.configurations else (final_scores, *games, sample_efficiency, geometry, alignment)
+        (tuning,)
+        if results.suite.configurations
+        else (*by_plan, final_scores, *games, sample_efficiency, geometry, alignment)
     )
-    tables = [table(results) for table in (*compared, *snapshots, cells)]
+    tables = [made for table in (*compared, *snapshots, cells) if (made := table(results)).records]
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")

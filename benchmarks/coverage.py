@@ -125,10 +125,10 @@ def coverage(repeats: int) -> None:
 
 def learner(rng: np.random.Generator, runs: int) -> Resampled:
     """Saturating curves of runs that differ in speed and height, to a million steps, and their resamples."""
-    steps = np.arange(1, 101) * 10_000.0
+    steps: Floats = np.arange(1, 101, dtype=np.float64) * 10_000
     speed = 3e-6 * rng.lognormal(0, 0.4, (runs, 1))
     height = 1000 * rng.lognormal(0, 0.25, (runs, 1))
-    curves = np.asarray(height * (1 - np.exp(-speed * steps)) + rng.normal(0, 20, (runs, len(steps))), np.float64)
+    curves = height * (1 - np.exp(-speed * steps)) + rng.normal(0, 20, (runs, len(steps)))
     draws = resample_runs(runs, rng, RESAMPLES)
     finals = curves[:, -1]
     return Resampled(

@@ -24,7 +24,7 @@ def alignment_curves(results: Results) -> Table:
     caption = (
         f"Manifold alignment error e(ρ) in suite {results.suite.name}: 0 along the natural gradient of F + λI with "
         "λ = ρ tr F/d, 1 orthogonal to it, 2 against it. Each entry: the mean over a run's snapshots after the "
-        f"first one; {aggregate_words(results, 'every run in the figure')}; the CSV file has more ρ; *: a natural "
+        f"first one. {aggregate_words(results, 'every run in the figure')}. The CSV file has more ρ. *: a natural "
         "gradient behind it was not solved to the tolerance. Own ρ: of the algorithm's own damping. "
         f"{closing_words(results)}"
     )

@@ -26,7 +26,7 @@ def geometry(results: Results) -> Table:
     """
     records = [_record(results, group) for group in results.groups]
     caption = (
-        f"KL per step in suite {results.suite.name}, over accepted updates. Each entry: a run-level figure, "
+        f"KL per step in suite {results.suite.name}, over accepted updates. Each entry: a run-level figure. "
         f"{aggregate_words(results, SINGLE)}. Own δ: the KL per step that the algorithm aims at or stays below; –: it "
         "has none. "
         f"Above {results.suite.delta_ref:g}: share of accepted updates with more KL, the same bound for all. CV: "
@@ -43,7 +43,7 @@ def alignment(results: Results) -> Table:
     """Alignment error and Fisher trace by environment and variant, as `analysis.kpis.steady` has them."""
     records = [_steady_record(results, group) for group in results.groups]
     caption = (
-        f"Alignment error and Fisher trace in suite {results.suite.name}. Each entry: a run-level figure, "
+        f"Alignment error and Fisher trace in suite {results.suite.name}. Each entry: a run-level figure. "
         f"{aggregate_words(results, SINGLE)}. e (λ = ρ tr F/d{damping_words(results)}): mean over the accepted updates "
         f"after the first one, with the number of measurements over all runs; – with fewer than {FEWEST} in a run. *: "
         "a natural gradient behind e was not solved to the tolerance. Held out: e against a second batch; noise: "

@@ -26,15 +26,10 @@ def aggregate_words(results: Results, instead: str = "every run in parentheses")
         "IQM over runs [95 % percentile bootstrap interval over runs, its tails widened for their number, "
         f"{results.resamples:,} resamples]"
     )
-    few = f"mean over runs, fewer than {MIN_RUNS}, without an interval, {instead}"
-    return (
-        "; ".join(
-            words
-            for words, found in ((many, any(n >= MIN_RUNS for n in sizes)), (few, any(n < MIN_RUNS for n in sizes)))
-            if found
-        )
-        or "no run yet"
-    )
+    few = f"of fewer than {MIN_RUNS} runs the mean, {instead}, and no interval"
+    found = ((many, any(n >= MIN_RUNS for n in sizes)), (few, any(n < MIN_RUNS for n in sizes)))
+    said = "; ".join(words for words, needed in found if needed) or "no run yet"
+    return said[0].upper() + said[1:]
 
 
 def statistic(runs: int) -> str | None:
