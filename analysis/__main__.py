@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from analysis.cells import load_suite
+from analysis.claims_figure import figure as claims_figure
 from analysis.figures import alignment_curves as alignment_figure
 from analysis.figures import geometry as geometry_figure
 from analysis.figures import learning_curves, save_figure
@@ -20,6 +21,7 @@ from analysis.statistics import RESAMPLES
 from analysis.style import line_styles
 from analysis.tables.alignment_curves import alignment_curves
 from analysis.tables.cells import cells
+from analysis.tables.claims import claims
 from analysis.tables.final_scores import final_scores
 from analysis.tables.geometry import alignment, geometry
 from analysis.tables.human_normalised import human_normalised
@@ -87,7 +89,7 @@ def write_tables(results: Results, folder: Path) -> None:
     compared = (
         (tuning,)
         if results.suite.configurations
-        else (*by_plan, final_scores, *games, sample_efficiency, geometry, alignment)
+        else (*by_plan, final_scores, *games, sample_efficiency, geometry, alignment, claims)
     )
     tables = [made for table in (*compared, *snapshots, cells) if (made := table(results)).records]
     for table in tables:
@@ -115,6 +117,8 @@ def write_figures(results: Results, folder: Path) -> None:
     if suite.configurations:
         save_figure(tuning_figure(results), folder / "tuning", results.source)
         return
+    if on_trial := claims_figure(results):
+        save_figure(on_trial, folder / "claims", results.source)
     styles = line_styles(suite.variants)
     figure = learning_curves(results.groups, styles, suite.total_steps, results.random)
     save_figure(figure, folder / "learning_curves", results.source)
