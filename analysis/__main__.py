@@ -27,6 +27,7 @@ from analysis.tables.geometry import alignment, geometry
 from analysis.tables.human_normalised import human_normalised
 from analysis.tables.index import index
 from analysis.tables.outcomes import aggregates, outcomes, planned_contrasts, thresholds
+from analysis.tables.relations import correlations, model
 from analysis.tables.sample_efficiency import sample_efficiency
 from analysis.tables.tuning import tuning
 from analysis.tuning import figure as tuning_figure
@@ -85,11 +86,12 @@ def write_tables(results: Results, folder: Path) -> None:
     folder.mkdir()
     snapshots = [alignment_curves] if results.with_snapshots else []
     games = [human_normalised] if results.references else []
+    relations = (correlations, model)
     by_plan = (outcomes, aggregates, planned_contrasts, thresholds)
     compared = (
         (tuning,)
         if results.suite.configurations
-        else (*by_plan, final_scores, *games, sample_efficiency, geometry, alignment, claims)
+        else (*by_plan, final_scores, *games, sample_efficiency, geometry, alignment, *relations, claims)
     )
     tables = [made for table in (*compared, *snapshots, cells) if (made := table(results)).records]
     for table in tables:

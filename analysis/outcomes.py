@@ -6,7 +6,6 @@ held to the end, and as random actions from the start if it had none; so does on
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -54,15 +53,20 @@ class Outcome:
         """Normalised final score."""
         return float(self.curve[-1])
 
-    @cached_property
+    @property
     def drawdown(self) -> float:
         """Largest fall of the score from its highest so far, as a share of the height above random actions there.
 
         0 for a run that never rises above random actions; at most 1 where it falls back to them.
         """
+        return self.drawdown_after(0)
+
+    def drawdown_after(self, share: float) -> float:
+        """The same, to the scores after this share of the steps; its heights may lie before."""
         peak = np.maximum.accumulate(np.maximum(self.curve, 0))
         fall = peak - np.maximum(self.curve, 0)
-        return float(np.divide(fall, peak, out=np.zeros_like(peak), where=peak > 0).max())
+        relative = np.divide(fall, peak, out=np.zeros_like(peak), where=peak > 0)
+        return float(relative[self.steps > share * self.steps[-1]].max())
 
     def first(self, level: float) -> float:
         """Steps at the first point that reaches `level`; ∞ where none does."""
