@@ -97,7 +97,7 @@ def write_tables(results: Results, folder: Path) -> None:
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
-        (folder / f"{table.name}.tex").write_text(table.latex(), encoding="utf-8")
+        (folder / f"{table.name}.tex").write_text(table.latex(results.suite.name), encoding="utf-8")
     (folder / "index.md").write_text(index(results, tables), encoding="utf-8")
     write_json(
         folder / PROVENANCE,

@@ -117,8 +117,8 @@ class Table:
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{markdown(self.caption)}\n\n{self.source}\n\n{table}\n"
 
-    def latex(self) -> str:
-        """A ``table`` environment that needs the package booktabs only."""
+    def latex(self, suite: str = "") -> str:
+        """A ``table`` environment that needs the package booktabs only, labelled by suite and name."""
         columns = "".join("l" if title in self.words else "r" for title in self.header)
         body = []
         previous = None
@@ -133,7 +133,7 @@ class Table:
             r"\begin{table}[t]",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}" if len(self.header) > WIDE else r"\centering\small",
             rf"\caption{{{latex(self.caption)}}}",
-            rf"\label{{tab:{self.name.replace('_', '-')}}}",
+            rf"\label{{tab:{re.sub('[^A-Za-z0-9.]+', '-', f'{suite}-{self.name}'.strip('-'))}}}",
             rf"{{\tiny {latex(self.source)}\par}}",
             rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
             r"\toprule",
