@@ -34,6 +34,7 @@ class Outcome:
         curve: normalised score at every point, (K,); 0 before the first.
         cpu_time: processor seconds per environment step; None where it was not recorded.
         influence: largest change of the final score that leaving out one of its episodes makes; None without episodes.
+        pause: most steps between two ends of episodes, all but one in twenty: how finely the score is known; as that.
     """
 
     seed: int
@@ -42,6 +43,7 @@ class Outcome:
     curve: Floats
     cpu_time: float | None
     influence: float | None
+    pause: float | None = None
 
     @property
     def area(self) -> float:
@@ -144,7 +146,13 @@ def outcome(cell: Cell, scale: Scale, grid: Floats) -> Outcome:
         curve=held(curve, scale),
         cpu_time=run.cpu_time / run.env_steps if run.cpu_time else None,
         influence=influence(run, scale),
+        pause=_pause(run),
     )
+
+
+def _pause(run: Condensed) -> float | None:
+    ends = np.unique(run.episodes.env_steps) if run.episodes is not None else np.empty(0)
+    return float(np.quantile(np.diff(ends), 0.95)) if len(ends) > 1 else None
 
 
 def _is_finite(curve: Curve) -> bool:

@@ -28,13 +28,13 @@ def geometry(results: Results) -> Table:
     caption = (
         f"KL per step in suite {results.suite.name}, over accepted updates. Each entry: a run-level figure. "
         f"{aggregate_words(results, SINGLE)}. Own δ: the KL per step that the algorithm aims at or stays below; –: it "
-        "has none. "
+        "has none. Per 1k steps: sum of KL over a thousand environment steps, which batches of all sizes share. "
         f"Above {results.suite.delta_ref:g}: share of accepted updates with more KL, the same bound for all. CV: "
         "standard deviation / mean. Other updates: share of those rejected, and other outcomes and NaN values of KPIs "
         f"counted over all runs. {closing_words(results)}"
     )
     above = f"Above {results.suite.delta_ref:g}"
-    header = ["Environment", "Algorithm", "Own δ", "KL median", "p95", above, "CV", "Other updates"]
+    header = ["Environment", "Algorithm", "Own δ", "KL median", "Per 1k steps", above, "CV", "Other updates"]
     rows = [_row(record) for record in records]
     return Table("geometry", "KL per step", caption, records, header, rows, results.source)
 
@@ -111,8 +111,10 @@ def _aggregate(name: str, values: np.ndarray, group: Group, resamples: int) -> d
     return {name: float(centre(values)) if values.size else None, f"{name}_low": low, f"{name}_high": high}
 
 
-def _shown(record: Record, name: str) -> str:
-    return interval(record[name], record[f"{name}_low"], record[f"{name}_high"])
+def _shown(record: Record, name: str, times: float = 1) -> str:
+    """A KPI with its interval, `times` as large; – where no run of the suite has it."""
+    value, *interval_ends = (record.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    return interval(*(None if entry is None else times * entry for entry in (value, *interval_ends)))
 
 
 def _row(record: Record) -> list[str]:
@@ -124,7 +126,7 @@ def _row(record: Record) -> list[str]:
         algorithm_name(str(record["variant"])),
         number(record["delta"]),
         _shown(record, "kl_median"),
-        _shown(record, "kl_p95"),
+        _shown(record, "kl_per_env_step", 1_000),
         percent(record["kl_share_above"]),
         _shown(record, "kl_cv"),
         ", ".join(other) or "–",

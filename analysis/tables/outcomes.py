@@ -7,7 +7,7 @@ import numpy as np
 
 from analysis.contrasts import MARGIN, PLANNED, SMALLEST, Contrast, Part, contrasts, split
 from analysis.contrasts import RESAMPLES as MANY
-from analysis.curves import Floats
+from analysis.curves import GRID, Floats
 from analysis.groups import Results
 from analysis.outcomes import LEVELS, Achieved, all_achieved, draws_of
 from analysis.statistics import (
@@ -40,7 +40,8 @@ def outcomes(results: Results) -> Table:
     caption = (
         f"Outcomes in suite {results.suite.name}, on the {SCALE}. Area: mean of the score over the grid of 10k steps, "
         f"the primary outcome. {aggregate_words(results, RANGE)}. Steps to 50 % and 90 %: runs that reached it for "
-        "good, and the mean restricted to the end of the run, ≥ where runs that never did count as that. A failed run "
+        "good, and the mean restricted to the end of the run, ≥ where runs that never did count as that; known to the "
+        f"grid of {GRID:,} steps{_pauses(records)}. A failed run "
         "counts with its last score held; runs: that count / planned. "
         f"†: leaving out one episode moves a run's final score by more than {INFLUENTIAL:g}. Processor time: "
         "seconds for a million steps, "
@@ -49,6 +50,14 @@ def outcomes(results: Results) -> Table:
     header = ["Environment", "Algorithm", "Runs", "Area", "Final score", "Steps to 50 %", "Steps to 90 %", "Time"]
     rows = [_row(record) for record in records]
     return Table("outcomes", "Outcomes", caption, records, header, rows, results.source)
+
+
+def _pauses(records: Sequence[Record]) -> str:
+    """Where episodes end together, so that a score stands still for longer than the grid is fine."""
+    long = [record for record in records if record["pause"] is not None and record["pause"] > GRID]
+    words = {environment_name(str(record["env"])): thousands(record["pause"]) for record in long}
+    said = ", ".join(f"{env} every {steps}" for env, steps in words.items())
+    return f", and on tasks whose episodes end together to the steps between ends ({said})" if said else ""
 
 
 def _record(results: Results, one: Achieved, found: Found) -> dict[str, Any]:
@@ -68,6 +77,7 @@ def _record(results: Results, one: Achieved, found: Found) -> dict[str, Any]:
         "area_without_failed": float(np.mean(clean.values("area"))) if clean.runs else None,
         "area_by_run": " ".join(f"{run.seed}:{run.area:.6g}" for run in one.runs),
         **ends(estimate([one.values("drawdown")], draws), "drawdown"),
+        "pause": max((run.pause for run in one.runs if run.pause is not None), default=None),
         "largest_influence": max(influences) if influences else None,
         "seconds_per_million_steps": 1e6 * float(np.mean(times)) if len(times) == len(one.runs) else None,
         "time_over_baseline": None,

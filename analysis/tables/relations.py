@@ -124,8 +124,8 @@ def model(results: Results) -> Table:
         f"The normalised area in suite {results.suite.name} by three KPIs of a run: linear model over {len(rows)} runs "
         f"of all algorithms on {len(set(tasks))} tasks, fitted by restricted maximum likelihood, with a random "
         f"intercept of each task (standard deviations of tasks and of what remains: {spread}). Coefficient: area per "
-        "standard deviation of the KPI, with its 95 % interval. Algorithms differ in more than these KPIs, so it describes "
-        f"and explains nothing. {closing_words(results)}"
+        "standard deviation of the KPI, with its 95 % interval. Algorithms differ in more than these KPIs, so it "
+        f"describes and explains nothing. {closing_words(results)}"
     )
     header = ["KPI", "Coefficient", "Deviation of the KPI"]
     shown = [

@@ -37,6 +37,9 @@ MEASURED = (
     "gain_low",
     "gain_high",
     "gain_censored_share",
+    "time_gain",
+    "time_gain_low",
+    "time_gain_high",
 )
 """Columns that are null where the threshold is undefined, or nothing was measured."""
 
@@ -107,7 +110,23 @@ def _record(results: Results, group: Group, level: float) -> dict[str, Any]:
         record[name] = last_crossing(crosses.curve, goal, crosses.scores.steps)
     gain = gain_over(baseline.resampled, group.resampled, random, results.resampled_random(group.env), level)
     with_interval = min(len(group.runs), len(baseline.runs)) >= MIN_RUNS
-    return record | _gain(gain, with_interval and not record["is_baseline"])
+    record |= _gain(gain, with_interval and not record["is_baseline"])
+    return record | _time_gain(record, group, baseline)
+
+
+def _time_gain(record: Record, group: Group, baseline: Group) -> dict[str, Any]:
+    """The gain in processor time: each N times the seconds per step of its runs; null without these of every run."""
+    costs = []
+    for runs in (group.runs, baseline.runs):
+        known = [cell.run.cpu_time / cell.run.env_steps for cell in runs if cell.run and cell.run.cpu_time]
+        costs.append(np.mean(known) if len(known) == len(runs) else np.nan)
+    dearer = float(costs[0] / costs[1])
+    if not np.isfinite(dearer):
+        return {}
+    return {
+        f"time_{name}": None if record[name] is None else 1 - (1 - record[name]) * dearer
+        for name in ("gain", "gain_low", "gain_high")
+    }
 
 
 def _first_touches(records: list[dict[str, Any]]) -> list[str]:

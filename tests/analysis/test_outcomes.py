@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from analysis.cells import load_suite
@@ -44,6 +46,27 @@ def test_first_touch_and_sustained_crossing_are_both_kept() -> None:
     assert (unsteady.first(0.5), unsteady.sustained(0.5)) == (20_000, 50_000)
     assert (unsteady.first(0.95), unsteady.sustained(0.95)) == (np.inf, np.inf)
     assert one_run(np.array([0.6, 0.6, 0.4])).sustained(0.5) == np.inf  # ends below
+
+
+def test_a_fall_counts_after_the_given_share_though_its_height_lies_before() -> None:
+    fallen = one_run(np.array([1.0, 0.2, 1.0, 1.0, 0.6, 1.0, 1.0, 1.0, 1.0, 1.0]))
+    assert [fallen.drawdown, fallen.drawdown_after(0.3)] == pytest.approx([0.8, 0.4])
+
+
+def test_episodes_that_end_together_are_said_in_steps(tmp_path: Path) -> None:
+    suite_dir = write_suite(tmp_path, ["hopper"], ["adam_pg"], 1, total_steps=100_000)
+    ends = np.repeat(np.arange(16_000, 100_000, 16_000), 16)
+    episodes = {"env_steps": ends, "episode_return": np.ones(len(ends)), "episode_length": np.full(len(ends), 1000)}
+    episodes["episode_return"][-1] = 9_000.0
+    table = pa.table({**episodes, "env_index": np.tile(np.arange(16), len(ends) // 16)})
+    pq.write_table(table, run(suite_dir, "hopper", "adam_pg", 0) / "episodes.parquet")
+    made = outcomes(gather(load_suite(suite_dir), 50))
+    assert made.records[0]["pause"] == 16_000
+    assert "tasks whose episodes end together to the steps between ends (Hopper every 16k)" in made.caption
+    scale = scales()["Hopper-v5"]
+    without = 8_999 / 16  # what the mean of sixteen is above the fifteen others
+    assert made.records[0]["largest_influence"] == pytest.approx(without / (scale.reference - scale.random), rel=1e-6)
+    assert made.rows[0][4].endswith("†")
 
 
 def test_the_largest_drawdown_is_relative_to_the_height_it_falls_from() -> None:

@@ -428,3 +428,19 @@ def test_other_formats() -> None:
     assert (thousands(43_000), thousands(1_250_000), thousands(4_096)) == ("43k", "1,250k", "4.1k")
     assert interval(0.5, None, None) == "0.500"
     assert interval(0.5, -math.inf, 0.75) == "0.500 [-∞, 0.750]"
+
+
+def test_a_gain_in_processor_time_is_that_of_steps_times_their_cost(five: Path) -> None:
+    for env, variant, seed in itertools.product(("hopper", "reacher"), ("adam_pg", "trpo"), range(5)):
+        path = run(five, env, variant, seed) / "progress.parquet"
+        rows = pq.read_table(path)
+        cost = 3e-4 if variant == "trpo" else 1e-4
+        pq.write_table(rows.append_column("cpu_time", pa.array(cost * np.array(rows["env_steps"]))), path)
+    row = record(sample_efficiency(read(five)), env="hopper", variant="trpo", level=0.75)
+    assert row["gain"] is not None
+    assert row["time_gain"] == pytest.approx(1 - 3 * (1 - row["gain"]))
+    assert row["time_gain_low"] == pytest.approx(1 - 3 * (1 - row["gain_low"]))
+
+
+def test_labels_are_those_of_suite_and_table(suite_dir: Path) -> None:
+    assert r"\label{tab:atari-1m-final-scores}" in final_scores(read(suite_dir)).latex("atari-1m")
