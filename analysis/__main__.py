@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from analysis.cells import load_suite
+from analysis.claims_figure import figure as claims_figure
 from analysis.figures import alignment_curves as alignment_figure
 from analysis.figures import geometry as geometry_figure
 from analysis.figures import learning_curves, save_figure
@@ -20,10 +21,13 @@ from analysis.statistics import RESAMPLES
 from analysis.style import line_styles
 from analysis.tables.alignment_curves import alignment_curves
 from analysis.tables.cells import cells
+from analysis.tables.claims import claims
 from analysis.tables.final_scores import final_scores
-from analysis.tables.geometry import geometry
+from analysis.tables.geometry import alignment, geometry
 from analysis.tables.human_normalised import human_normalised
 from analysis.tables.index import index
+from analysis.tables.outcomes import aggregates, outcomes, planned_contrasts, thresholds
+from analysis.tables.relations import correlations, model
 from analysis.tables.sample_efficiency import sample_efficiency
 from analysis.tables.tuning import tuning
 from analysis.tuning import figure as tuning_figure
@@ -82,12 +86,18 @@ def write_tables(results: Results, folder: Path) -> None:
     folder.mkdir()
     snapshots = [alignment_curves] if results.with_snapshots else []
     games = [human_normalised] if results.references else []
-    compared = (tuning,) if results.suite.configurations else (final_scores, *games, sample_efficiency, geometry)
-    tables = [table(results) for table in (*compared, *snapshots, cells)]
+    relations = (correlations, model)
+    by_plan = (outcomes, aggregates, planned_contrasts, thresholds)
+    compared = (
+        (tuning,)
+        if results.suite.configurations
+        else (*by_plan, final_scores, *games, sample_efficiency, geometry, alignment, *relations, claims)
+    )
+    tables = [made for table in (*compared, *snapshots, cells) if (made := table(results)).records]
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
-        (folder / f"{table.name}.tex").write_text(table.latex(), encoding="utf-8")
+        (folder / f"{table.name}.tex").write_text(table.latex(results.suite.name), encoding="utf-8")
     (folder / "index.md").write_text(index(results, tables), encoding="utf-8")
     write_json(
         folder / PROVENANCE,
@@ -109,6 +119,8 @@ def write_figures(results: Results, folder: Path) -> None:
     if suite.configurations:
         save_figure(tuning_figure(results), folder / "tuning", results.source)
         return
+    if on_trial := claims_figure(results):
+        save_figure(on_trial, folder / "claims", results.source)
     styles = line_styles(suite.variants)
     figure = learning_curves(results.groups, styles, suite.total_steps, results.random)
     save_figure(figure, folder / "learning_curves", results.source)

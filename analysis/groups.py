@@ -18,7 +18,7 @@ from analysis.curves import Curve, Floats, bridged
 from analysis.human_scores import Reference, reference_scores
 from analysis.provenance import stamp
 from analysis.sample_efficiency import Resampled
-from analysis.statistics import RESAMPLES, Draws, generator, iqm, resample_runs, resampled_iqm
+from analysis.statistics import RESAMPLES, Draws, centre, generator, resample_runs, resampled_iqm
 from analysis.style import ordered
 from analysis.text import shortened
 from tracking.identity import CellIdentity, changes
@@ -61,8 +61,8 @@ class Group:
 
     @property
     def final(self) -> float:
-        """IQM of the final scores."""
-        return float(iqm(self.finals))
+        """IQM of the final scores; below `statistics.MIN_RUNS` runs their mean."""
+        return float(centre(self.finals))
 
     @cached_property
     def draws(self) -> Draws:
@@ -102,8 +102,8 @@ class Group:
 
     @cached_property
     def curve(self) -> Floats:
-        """Seed-aggregated score curve, (K,): IQM over runs, null until every run has a score."""
-        return iqm(self.scores.values, axis=0)
+        """Seed-aggregated score curve, (K,): IQM or mean over runs, null until every run has a score."""
+        return centre(self.scores.values, axis=0)
 
     @cached_property
     def resampled_curves(self) -> Floats:
@@ -112,8 +112,8 @@ class Group:
 
     @cached_property
     def resampled_finals(self) -> Floats:
-        """IQM of the final scores in every resample, (resamples,)."""
-        return iqm(self.finals[self.draws])
+        """The same in every resample, (resamples,)."""
+        return centre(self.finals[self.draws])
 
     @property
     def resampled(self) -> Resampled:
@@ -124,6 +124,7 @@ class Group:
             curves=self.resampled_curves,
             final=self.final,
             finals=self.resampled_finals,
+            runs=len(self.runs),
         )
 
     @property

@@ -58,7 +58,7 @@ def last_crossing(curve: Floats, goal: float, steps: Floats) -> float:
 class Resampled:
     """One variant's runs, aggregated over seeds, and the same in every bootstrap resample.
 
-    `steps` (K,), `curve` (K,), `curves` (R, K), `final` scalar, `finals` (R,).
+    `steps` (K,), `curve` (K,), `curves` (R, K), `final` scalar, `finals` (R,), `runs` their number.
     """
 
     steps: Floats
@@ -66,6 +66,7 @@ class Resampled:
     curves: Floats
     final: float
     finals: Floats
+    runs: int
 
     @property
     def budget(self) -> float:
@@ -126,13 +127,14 @@ def gain_over(baseline: Resampled, variant: Resampled, random: float, randoms: F
     unknown = np.isinf(n_baselines)  # a resampled baseline below random: the gain may be anything below 1
     finite = np.where(unknown, 1.0, n_baselines)
     lowest = np.where(unknown | censored, -np.inf, 1 - n_variants / finite)
+    runs = (baseline.runs, variant.runs)
     highest = np.where(unknown, 1.0, 1 - np.where(censored, variant.budget, n_variants) / finite)
     return Gain(
         steps=n_variant,
         baseline_steps=n_baseline,
         gain=1 - n_variant / n_baseline,
         bound=1 - variant.budget / n_baseline,
-        low=float(percentile_interval(lowest)[0]),
-        high=float(percentile_interval(highest)[1]),
+        low=float(percentile_interval(lowest, runs)[0]),
+        high=float(percentile_interval(highest, runs)[1]),
         censored_share=float(censored.mean()),
     )

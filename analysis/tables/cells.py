@@ -8,7 +8,7 @@ from analysis.tables.formats import Table, number
 from analysis.tables.words import closing_words
 
 SHORT = 12
-"""Digits of a cell's identity that are shown."""
+"""Digits of a cell's identity that the CSV file has."""
 
 
 def cells(results: Results) -> Table:
@@ -19,14 +19,13 @@ def cells(results: Results) -> Table:
     records = [{**_record(cell), **columns, **record} for cell, record in zip(planned, measured, strict=True)]
     caption = (
         f"Every planned run of suite {results.suite.name}. Final score: episode return at the end of a "
-        f"run; wall time: seconds of training; identity: first {SHORT} digits of the hash of "
-        f"configuration, code and versions. {closing_words(results)}"
+        "run. Wall time and identity, the hash of configuration, code and versions, are in the CSV file. "
+        f"{closing_words(results)}"
     )
     header = [
-        "Environment", "Algorithm", "Seed", "State", "Steps", "Final score", "Wall time", "Steps/s",
-        "Identity", "Reason",
+        "Environment", "Algorithm", "Seed", "State", "Steps", "Final score", "Steps/s", "Reason",
     ]  # fmt: skip
-    words = ("Environment", "Algorithm", "State", "Identity", "Reason")
+    words = ("Environment", "Algorithm", "State", "Reason")
     rows = [_row(cell) for cell in planned]
     return Table("cells", "Cells", caption, records, header, rows, results.source, words)
 
@@ -56,8 +55,6 @@ def _row(cell: Cell) -> list[str]:
         cell.state,
         "–" if cell.env_steps is None else f"{cell.env_steps:,}",
         number(cell.final_score),
-        number(cell.wall_time),
         number(cell.steps_per_second),
-        cell.identity[:SHORT] or "–",
         cell.remark or "–",
     ]

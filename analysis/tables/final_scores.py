@@ -9,14 +9,14 @@ from analysis.human_scores import Reference
 from analysis.statistics import MIN_RUNS, percentile_interval
 from analysis.style import algorithm_name, environment_name
 from analysis.tables.formats import Record, Table, interval, number
-from analysis.tables.words import HUMAN_NORMALISED, budget, closing_words, few_runs, interval_words, unscored
+from analysis.tables.words import HUMAN_NORMALISED, aggregate_words, budget, closing_words, statistic, unscored
 
 
 def final_scores(results: Results) -> Table:
-    """Per environment and variant: IQM of the last `episode_return` over the runs that finished with one.
+    """Per environment and variant: the last `episode_return`, over the runs that finished with one.
 
-    The interval is the 95 % percentile bootstrap over runs, given from three runs on; with fewer the CSV has
-    mean, minimum and maximum only, and the reader sees every run. Of Atari games the score is human-normalised too.
+    IQM with its interval from `MIN_RUNS` runs on; with fewer the mean, and the reader sees every run. `score` in the
+    CSV is either, as `statistic` says. Of Atari games the score is human-normalised too.
     """
     records = [_record(results, group) for group in results.groups]
     if results.references:
@@ -24,8 +24,7 @@ def final_scores(results: Results) -> Table:
     rows = [_row(record, group) for record, group in zip(records, results.groups, strict=True)]
     caption = (
         f"Final score in suite {results.suite.name}: episode return at the end of {budget(results)} (mean "
-        "over the last training episodes of a run). IQM over runs "
-        f"{interval_words(results)}{few_runs(results, 'the mean, and every run in parentheses')}. Runs: "
+        f"over the last training episodes of a run). {aggregate_words(results)}. Runs: "
         "finished with a score / planned. Deterministic and stochastic: mean return of the evaluation "
         "episodes of the final policies; random: of uniformly random actions, pooled over the "
         f"environment's runs. {f'Human-normalised: {HUMAN_NORMALISED}. ' if results.references else ''}"
@@ -38,7 +37,7 @@ def final_scores(results: Results) -> Table:
 
 def _record(results: Results, group: Group) -> dict[str, Any]:
     scores = group.finals
-    low, high = percentile_interval(group.resampled_finals) if len(scores) >= MIN_RUNS else (None, None)
+    low, high = percentile_interval(group.resampled_finals, [len(scores)]) if len(scores) >= MIN_RUNS else (None, None)
     evaluated = {
         mode: [cell.evaluation[mode] for cell in group.finished if mode in cell.evaluation]
         for mode in ("deterministic", "stochastic")
@@ -52,7 +51,8 @@ def _record(results: Results, group: Group) -> dict[str, Any]:
         "runs_finished": len(group.finished),
         "runs_scored": len(scores),
         "states": group.states,
-        "iqm": group.final if len(scores) else None,
+        "statistic": statistic(len(scores)),
+        "score": group.final if len(scores) else None,
         "low": None if low is None else float(low),
         "high": None if high is None else float(high),
         "mean": float(scores.mean()) if len(scores) else None,
@@ -71,7 +71,7 @@ def _record(results: Results, group: Group) -> dict[str, Any]:
 
 
 def _human_normalised(record: Record, reference: Reference | None) -> dict[str, Any]:
-    """The published scores, and the IQM and its interval on the scale between them."""
+    """The published scores, and the score and its interval on the scale between them."""
 
     def normalise(value: Any) -> float | None:
         return None if reference is None or value is None else float(reference.normalise(value))
@@ -79,14 +79,14 @@ def _human_normalised(record: Record, reference: Reference | None) -> dict[str, 
     return {
         "published_random": reference.random if reference else None,
         "published_human": reference.human if reference else None,
-        "human_normalised": normalise(record["iqm"]),
+        "human_normalised": normalise(record["score"]),
         "human_normalised_low": normalise(record["low"]),
         "human_normalised_high": normalise(record["high"]),
     }
 
 
 def _row(record: Record, group: Group) -> list[str]:
-    score = interval(record["iqm"], record["low"], record["high"])
+    score = interval(record["score"], record["low"], record["high"])
     if 1 < len(group.runs) < MIN_RUNS:
         score += f" ({'; '.join(number(value) for value in group.finals)})"
     normalised = []

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.statistics import Estimate
 from analysis.text import one_line
 
 Record = Mapping[str, Any]
@@ -51,8 +52,22 @@ LATEX = {
     "ρ": r"$\rho$",
     "σ": r"$\sigma$",
     "τ": r"$\tau$",
+    "η": r"$\eta$",
+    "θ": r"$\theta$",
+    "‖": r"$\Vert$",
+    "²": r"$^2$",
+    "³": r"$^3$",
+    "ᵀ": r"$^\top$",
+    "÷": r"$\div$",
     "₁": r"$_1$",
     "₂": r"$_2$",
+    "†": r"$\dagger$",
+    "→": r"$\rightarrow$",
+    "≤": r"$\leq$",
+    "Δ": r"$\Delta$",
+    "±": r"$\pm$",
+    "“": "``",
+    "”": "''",
 }
 MARKUP = re.compile(
     r"[\\`|$~]"
@@ -102,8 +117,8 @@ class Table:
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{markdown(self.caption)}\n\n{self.source}\n\n{table}\n"
 
-    def latex(self) -> str:
-        """A ``table`` environment that needs the package booktabs only."""
+    def latex(self, suite: str = "") -> str:
+        """A ``table`` environment that needs the package booktabs only, labelled by suite and name."""
         columns = "".join("l" if title in self.words else "r" for title in self.header)
         body = []
         previous = None
@@ -118,7 +133,7 @@ class Table:
             r"\begin{table}[t]",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}" if len(self.header) > WIDE else r"\centering\small",
             rf"\caption{{{latex(self.caption)}}}",
-            rf"\label{{tab:{self.name.replace('_', '-')}}}",
+            rf"\label{{tab:{re.sub('[^A-Za-z0-9.]+', '-', f'{suite}-{self.name}'.strip('-'))}}}",
             rf"{{\tiny {latex(self.source)}\par}}",
             rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
             r"\toprule",
@@ -189,3 +204,22 @@ def thousands(steps: float | None) -> str:
 def interval(value: float | None, low: float | None, high: float | None) -> str:
     """``value [low, high]``, or the value alone where there is no interval."""
     return number(value) if low is None or high is None else f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def spread(record: Record, name: str = "score") -> str:
+    """A value of a record with its interval in brackets, or with the range of the runs, too few for one, as such."""
+    prefix = "" if name == "score" else f"{name}_"
+    low, high = record[f"{prefix}min"], record[f"{prefix}max"]
+    if low is None or high is None:
+        return interval(record[name], record[f"{prefix}low"], record[f"{prefix}high"])
+    return f"{number(record[name])} (range {number(low)} to {number(high)})"
+
+
+def ends(estimate: Estimate | None, name: str = "score") -> Record:
+    """The columns of an estimate as `spread` reads them."""
+    prefix = "" if name == "score" else f"{name}_"
+    columns: dict[str, Any] = dict.fromkeys((name, *(f"{prefix}{end}" for end in ("low", "high", "min", "max"))))
+    if estimate is not None:
+        low, high = ("low", "high") if estimate.is_interval else ("min", "max")
+        columns |= {name: estimate.value, f"{prefix}{low}": estimate.low, f"{prefix}{high}": estimate.high}
+    return columns

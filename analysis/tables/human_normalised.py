@@ -3,26 +3,27 @@
 import numpy as np
 
 from analysis.groups import Results
-from analysis.statistics import MIN_RUNS, iqm, percentile_interval
+from analysis.statistics import estimate
 from analysis.style import algorithm_name, environment_name, ordered
-from analysis.tables.formats import Record, Table, interval, number
-from analysis.tables.words import HUMAN_NORMALISED, closing_words, interval_words, unscored
+from analysis.tables.formats import Record, Table, ends, number, spread
+from analysis.tables.words import HUMAN_NORMALISED, aggregate_words, closing_words, statistic, unscored
 
 
 def human_normalised(results: Results) -> Table:
-    """Per variant: IQM of the human-normalised final scores over runs on each game, and over runs and games.
+    """Per variant: human-normalised final scores over runs on each game, and over runs and games.
 
     The interval is the stratified 95 % percentile bootstrap (Agarwal et al. 2021): runs are resampled within each
-    game. Over all games there is a value where each has a run with a score, and an interval from three on each on.
+    game. Over all games there is a value where each has a run with a score; it is the IQM, with its interval, where
+    each has `MIN_RUNS`, and else the mean, with the range of the runs.
     """
     games = list(results.references)
     variants = ordered(group.variant for group in results.groups if group.env in results.references)
     records = [_record(results, variant) for variant in variants]
     caption = (
-        f"Human-normalised final scores in suite {results.suite.name}: {HUMAN_NORMALISED}. Games: IQM over runs. All "
-        f"games: IQM over the runs on all these games, each run counted once {interval_words(results)}, runs "
-        f"resampled within each game, given from {MIN_RUNS} runs on each; –: a game without a run that finished with "
-        f"a score. Runs: finished with a score / planned. {closing_words(results)}"
+        f"Human-normalised final scores in suite {results.suite.name}: {HUMAN_NORMALISED}. "
+        f"{aggregate_words(results, 'over all games with their range')}. All games: over the runs on all these games, "
+        "each counted once, runs resampled within each game; –: a game without a run that finished with a score. "
+        f"Runs: finished with a score / planned. {closing_words(results)}"
     )
     header = ["Algorithm", *map(environment_name, games), "All games", "Runs"]
     rows = [_row(record, games) for record in records]
@@ -44,16 +45,14 @@ def _record(results: Results, variant: str) -> Record:
             for group, scale in zip(groups, scales, strict=True)
             if group.runs
         },
-        **dict.fromkeys(("iqm", "low", "high")),
+        "statistic": None,
+        **ends(None),
         "note": "; ".join(f"{environment_name(group.env)} {said}" for group in groups if (said := unscored(group))),
     }
     if all(scored):
         finals = [scale(group.finals) for group, scale in zip(groups, scales, strict=True)]
-        record["iqm"] = float(iqm(np.concatenate(finals)))
-    if min(scored) >= MIN_RUNS:
-        resampled = [scale(group.finals[group.draws]) for group, scale in zip(groups, scales, strict=True)]
-        low, high = percentile_interval(iqm(np.concatenate(resampled, axis=1)))
-        record |= {"low": float(low), "high": float(high)}
+        found = estimate(finals, [group.draws for group in groups])
+        record |= {"statistic": statistic(min(scored)), **ends(found)}
     return record
 
 
@@ -61,6 +60,6 @@ def _row(record: Record, games: list[str]) -> list[str]:
     return [
         algorithm_name(record["variant"]),
         *(number(record[game]) for game in games),
-        interval(record["iqm"], record["low"], record["high"]),
+        spread(record),
         f"{record['runs_scored']}/{record['runs_planned']}",
     ]

@@ -19,7 +19,7 @@ from analysis.sample_efficiency import (
 from analysis.statistics import MIN_RUNS
 from analysis.style import algorithm_name, environment_name
 from analysis.tables.formats import Record, Table, interval, thousands
-from analysis.tables.words import closing_words, interval_words, unscored
+from analysis.tables.words import aggregate_words, closing_words, unscored
 
 MEASURED = (
     "random",
@@ -29,6 +29,7 @@ MEASURED = (
     "steps_mean_restricted_to_T",
     "steps_by_run",
     "crossing",
+    "last_crossing",
     "baseline_crossing",
     "baseline_last_crossing",
     "gain",
@@ -36,6 +37,9 @@ MEASURED = (
     "gain_low",
     "gain_high",
     "gain_censored_share",
+    "time_gain",
+    "time_gain_low",
+    "time_gain_high",
 )
 """Columns that are null where the threshold is undefined, or nothing was measured."""
 
@@ -55,17 +59,17 @@ def sample_efficiency(results: Results) -> Table:
     baseline = algorithm_name(results.suite.baseline)
     caption = (
         f"Sample efficiency in suite {results.suite.name}. Threshold at 0.75 (0.9): the score 75 % (90 %) "
-        f"of the way from the random policy to the IQM of {baseline}'s final scores. Reached: runs that "
+        f"of the way from the random policy to {baseline}'s final scores. Reached: runs that "
         "reached it / finished. Steps: mean over runs of the first 10k grid point there, restricted to T, "
         "the end of the run; with ≥ where runs that never reached it (right-censored) count as T, so that "
-        f"the mean is a lower bound. Gain: 1 − N/N({baseline}), N the first crossing of the IQM curve over "
-        f"runs {interval_words(results)}, given from {MIN_RUNS} runs on either side; threshold, curves and "
-        "crossings are recomputed in every resample. “<”: the curve never reaches the threshold and the "
+        f"the mean is a lower bound. Gain: 1 − N/N({baseline}), N the first crossing of the curve over runs. "
+        f"{aggregate_words(results, 'each in the CSV file')}; an interval needs {MIN_RUNS} on either side; threshold, "
+        "curves and crossings are recomputed in every resample. “<”: the curve never reaches the threshold and the "
         "gain lies below the bound 1 − T/N; resamples in which it does not count as -∞ for the lower end "
         f"and as their bound for the upper end. {closing_words(results)}"
     )
     if touches := _first_touches(records):
-        caption += f" {baseline}'s curve falls below the threshold of {LEVELS[0]} again: {'; '.join(touches)}."
+        caption += f" †: the curve falls below the threshold again; at {LEVELS[0]}: {'; '.join(touches)}."
     if undefined:
         caption += f" Undefined: {'; '.join(undefined)}."
     header = ["Environment", "Algorithm"]
@@ -102,21 +106,43 @@ def _record(results: Results, group: Group, level: float) -> dict[str, Any]:
     if not group.runs:
         record["undefined"] = f"{algorithm_name(group.variant)} has no run that finished with a score"
         return record
-    record["baseline_last_crossing"] = last_crossing(baseline.resampled.curve, goal, baseline.resampled.steps)
+    for name, crosses in (("baseline_last_crossing", baseline), ("last_crossing", group)):
+        record[name] = last_crossing(crosses.curve, goal, crosses.scores.steps)
     gain = gain_over(baseline.resampled, group.resampled, random, results.resampled_random(group.env), level)
     with_interval = min(len(group.runs), len(baseline.runs)) >= MIN_RUNS
-    return record | _gain(gain, with_interval and not record["is_baseline"])
+    record |= _gain(gain, with_interval and not record["is_baseline"])
+    return record | _time_gain(record, group, baseline)
+
+
+def _time_gain(record: Record, group: Group, baseline: Group) -> dict[str, Any]:
+    """The gain in processor time: each N times the seconds per step of its runs; null without these of every run."""
+    costs = []
+    for runs in (group.runs, baseline.runs):
+        known = [cell.run.cpu_time / cell.run.env_steps for cell in runs if cell.run and cell.run.cpu_time]
+        costs.append(np.mean(known) if len(known) == len(runs) else np.nan)
+    dearer = float(costs[0] / costs[1])
+    if not np.isfinite(dearer):
+        return {}
+    return {
+        f"time_{name}": None if record[name] is None else 1 - (1 - record[name]) * dearer
+        for name in ("gain", "gain_low", "gain_high")
+    }
 
 
 def _first_touches(records: list[dict[str, Any]]) -> list[str]:
-    """Where the baseline's N at the headline level is a first touch, which it falls back from; from where it stays."""
+    """Where N at the headline level is a first touch, which the curve falls back from; from where it stays."""
     words = []
     for record in records:
-        first, last = record["baseline_crossing"], record["baseline_last_crossing"]
-        if record["is_baseline"] and record["level"] == LEVELS[0] and first is not None and last > first:
-            stays = f"at or above it for good from {thousands(last)}"
-            words.append(f"{environment_name(str(record['env']))}, N = {thousands(first)}, {stays}")
+        if record["level"] == LEVELS[0] and _is_touch(record):
+            last = record["last_crossing"]
+            stays = f"at or above it for good from {thousands(last)}" if np.isfinite(last) else "ends below it"
+            whose = f"{environment_name(str(record['env']))}, {algorithm_name(str(record['variant']))}"
+            words.append(f"{whose}, N = {thousands(record['crossing'])}, {stays}")
     return words
+
+
+def _is_touch(record: Record) -> bool:
+    return record["crossing"] is not None and record["last_crossing"] > record["crossing"]
 
 
 def _undefined(results: Results, env: str, baseline: Group | None) -> str:
@@ -181,8 +207,9 @@ def _gain_words(record: Record) -> str:
     if record["undefined"]:
         return "undefined"
     low, high = record["gain_low"], record["gain_high"]
+    touch = "†" if _is_touch(record) else ""
     if record["is_baseline"]:
-        return "0 (baseline)"
+        return f"0 (baseline){touch}"
     if record["gain"] is not None:
-        return interval(record["gain"], low, high)
+        return interval(record["gain"], low, high) + touch
     return f"< {interval(record['gain_bound'], low, high)}"

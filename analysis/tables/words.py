@@ -19,15 +19,22 @@ def budget(results: Results) -> str:
     return f"{results.suite.total_steps:,} environment steps"
 
 
-def interval_words(results: Results) -> str:
-    """What stands in brackets behind an estimate."""
-    return f"[95 % percentile bootstrap interval over runs, {results.resamples:,} resamples]"
+def aggregate_words(results: Results, instead: str = "every run in parentheses") -> str:
+    """What an aggregate over runs is and what stands behind it: an interval, or `instead` where runs are too few."""
+    sizes = [len(group.runs) for group in results.groups if group.runs]
+    many = (
+        "IQM over runs [95 % percentile bootstrap interval over runs, its tails widened for their number, "
+        f"{results.resamples:,} resamples]"
+    )
+    few = f"of fewer than {MIN_RUNS} runs the mean, {instead}, and no interval"
+    found = ((many, any(n >= MIN_RUNS for n in sizes)), (few, any(n < MIN_RUNS for n in sizes)))
+    said = "; ".join(words for words, needed in found if needed) or "no run yet"
+    return said[0].upper() + said[1:]
 
 
-def few_runs(results: Results, instead: str) -> str:
-    """What stands in place of an interval, where a group of the suite has too few runs for one."""
-    too_few = any(0 < len(group.runs) < MIN_RUNS for group in results.groups)
-    return f"; with fewer than {MIN_RUNS} runs {instead}" if too_few else ""
+def statistic(runs: int) -> str | None:
+    """What an aggregate over that many runs is: iqm, mean, None of none."""
+    return ("iqm" if runs >= MIN_RUNS else "mean") if runs else None
 
 
 def closing_words(results: Results) -> str:

@@ -97,9 +97,9 @@ def test_solves_that_stopped_short_show_where_they_are_part_of_a_curve() -> None
 
 
 def test_the_table_has_the_iqm_of_the_curves_with_its_interval(tmp_path: Path) -> None:
-    suite = results(tmp_path, seeds=4)
+    suite = results(tmp_path, seeds=5)
     table = table_of(suite)
-    files = [tmp_path / f"results/synthetic/runs/hopper/trpo/seed-{seed}/alignment.parquet" for seed in range(4)]
+    files = [tmp_path / f"results/synthetic/runs/hopper/trpo/seed-{seed}/alignment.parquet" for seed in range(5)]
     for rho in RHOS:
         by_hand = []
         for file in files:
@@ -108,12 +108,13 @@ def test_the_table_has_the_iqm_of_the_curves_with_its_interval(tmp_path: Path) -
         [row] = [r for r in table.records if (r["variant"], r["rho"]) == ("trpo", rho)]
         assert row["alignment_error"] == pytest.approx(float(iqm(np.array(by_hand))))
         assert row["alignment_error_low"] <= row["alignment_error"] <= row["alignment_error_high"]
-        assert (row["runs"], row["snapshots"], row["converged"]) == (4, 3, rho > 0.002)
+        assert (row["runs"], row["snapshots"], row["converged"]) == (5, 3, rho > 0.002)
     adam, trpo = table.rows
     owns = [pq.read_table(file)["rho_own"][0].as_py() for file in files]
     assert (adam[3], trpo[3]) == ("–", number(float(np.exp(np.log(owns).mean()))))
-    assert table.header[4:] == [f"ρ = {rho:g}" for rho in RHOS]
-    assert [entry.endswith("*") for entry in trpo[4:]] == [rho < 0.002 for rho in RHOS]
+    assert table.header[4:] == [f"ρ = {rho:g}" for rho in RHOS[::2]]
+    assert [entry.endswith("*") for entry in trpo[4:]] == [rho < 0.002 for rho in RHOS[::2]]
+    assert len(table.header) <= 8
     assert "95 % percentile bootstrap interval" in table.caption
     assert all(ord(character) < 128 for character in table.latex())
 
@@ -123,7 +124,7 @@ def test_with_two_runs_there_is_no_interval(tmp_path: Path) -> None:
 
 
 def test_the_line_is_the_iqm_with_open_dots_where_solves_stopped_short(tmp_path: Path) -> None:
-    suite = results(tmp_path, seeds=4)
+    suite = results(tmp_path, seeds=5)
     figure = figure_of(suite.groups, line_styles(suite.suite.variants))
     [panel] = figure.axes
     assert panel.get_xscale() == "log"
@@ -138,7 +139,7 @@ def test_the_line_is_the_iqm_with_open_dots_where_solves_stopped_short(tmp_path:
     note = "\n".join(legend.get_title().get_text() for legend in figure.legends)
     assert "open dots" in note
     assert "mean over 2 updates" in note
-    assert "IQM over 4 runs" in note
+    assert "IQM over 5 runs" in note
 
 
 def test_the_own_damping_is_marked_inside_the_panel(tmp_path: Path) -> None:

@@ -33,11 +33,14 @@ def test_command_writes_every_file(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("synthetic: 8 of 8 planned runs finished")
     tables = {path.name for path in (suite_dir / "tables").iterdir()}
-    names = ("final_scores", "human_normalised", "sample_efficiency", "geometry", "cells")
+    names = (
+        "outcomes", "aggregates", "contrasts", "thresholds", "final_scores", "human_normalised", "sample_efficiency",
+        "geometry", "alignment", "claims", "cells",
+    )  # fmt: skip
     formats = {f"{name}.{kind}" for name in names for kind in ("csv", "md", "tex")}
     assert tables == formats | {"index.md", "provenance.json"}
     figures = {path.name for path in (suite_dir / "figures").iterdir()}
-    stems = ("learning_curves", "geometry_hopper", "geometry_atari_pong")
+    stems = ("learning_curves", "claims", "geometry_hopper", "geometry_atari_pong")
     assert figures == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")}
     assert "60,000 environment steps, on Pong 240,000 frames: " in (suite_dir / "tables" / "index.md").read_text()
     assert {path.name for path in suite_dir.iterdir()} == {"suite.json", "runs", "tables", "figures"}

@@ -146,7 +146,7 @@ def test_runs_that_differ_in_more_than_the_seed_have_no_mean(suite_dir: Path, pa
     change_parts(run(suite_dir, "hopper", "npg", 1), **parts)
     results = read(suite_dir)
     scores, shape = (record(table(results), variant="npg") for table in (final_scores, geometry))
-    assert (scores["iqm"], scores["runs_scored"], scores["states"]) == (None, 0, "3 mixed")
+    assert (scores["score"], scores["runs_scored"], scores["states"]) == (None, 0, "3 mixed")
     assert (shape["kl_median"], shape["runs_finished"]) == (None, 0)
     assert record(final_scores(results), variant="adam_pg")["runs_scored"] == 3
     rows = [row for row in cells(results).records if row["variant"] == "npg"]

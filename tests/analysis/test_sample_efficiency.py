@@ -25,6 +25,7 @@ def resampled(scores: Floats, seed: int = 0, resamples: int = 500) -> Resampled:
         curves=resampled_iqm(scores, draws),
         final=float(iqm(finals)),
         finals=iqm(finals[draws]),
+        runs=len(scores),
     )
 
 

@@ -1,6 +1,7 @@
 """Tables of suites on disk: hand-computed entries, and cells in every state."""
 
 import csv
+import itertools
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from analysis.tables.alignment_curves import alignment_curves
 from analysis.tables.cells import cells
 from analysis.tables.final_scores import final_scores
 from analysis.tables.formats import Table, interval, latex, number, percent, thousands
-from analysis.tables.geometry import geometry
+from analysis.tables.geometry import alignment, geometry
 from analysis.tables.human_normalised import human_normalised
 from analysis.tables.index import index
 from analysis.tables.sample_efficiency import sample_efficiency
@@ -61,35 +62,46 @@ def suite_dir(tmp_path: Path) -> Path:
     return write_suite(tmp_path, ["hopper", "reacher"], ["trpo", "adam_pg"], seeds=4, total_steps=60_000)
 
 
+@pytest.fixture
+def five(tmp_path: Path) -> Path:
+    """Runs enough for intervals."""
+    return write_suite(tmp_path, ["hopper", "reacher"], ["trpo", "adam_pg"], seeds=5, total_steps=60_000)
+
+
 def test_rows_come_by_environment_and_in_the_order_of_the_algorithms(suite_dir: Path) -> None:
     rows = [(row["env"], row["variant"]) for row in final_scores(read(suite_dir)).records]
     assert rows == [("hopper", "adam_pg"), ("hopper", "trpo"), ("reacher", "adam_pg"), ("reacher", "trpo")]
 
 
-def test_final_score_is_the_iqm_of_the_last_rows(suite_dir: Path) -> None:
-    row = record(final_scores(read(suite_dir)), env="hopper", variant="trpo")
+def test_final_score_is_the_iqm_of_the_last_rows(five: Path) -> None:
+    row = record(final_scores(read(five)), env="hopper", variant="trpo")
     last = [
-        pq.read_table(run(suite_dir, "hopper", "trpo", seed) / "progress.parquet")["episode_return"][-1].as_py()
-        for seed in range(4)
+        pq.read_table(run(five, "hopper", "trpo", seed) / "progress.parquet")["episode_return"][-1].as_py()
+        for seed in range(5)
     ]
-    assert row["iqm"] == pytest.approx(float(iqm(np.array(last))))
-    assert row["low"] < row["iqm"] < row["high"]
+    assert row["statistic"] == "iqm"
+    assert row["score"] == pytest.approx(float(iqm(np.array(last))))
+    assert row["low"] < row["score"] < row["high"]
     assert (row["min"], row["max"]) == (min(last), max(last))
     assert [float(entry.split(":")[1]) for entry in row["scores"].split()] == last
 
 
-def test_with_two_runs_there_is_no_interval_but_every_run(tmp_path: Path) -> None:
-    suite_dir = write_suite(tmp_path, ["hopper"], ["adam_pg", "ppo"], seeds=2, total_steps=60_000)
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_below_five_runs_there_is_no_interval_but_every_run_and_their_mean(tmp_path: Path, seeds: int) -> None:
+    suite_dir = write_suite(tmp_path, ["hopper"], ["adam_pg", "ppo"], seeds=seeds, total_steps=60_000)
     results = read(suite_dir)
     table = final_scores(results)
     row = record(table, variant="ppo")
     assert (row["low"], row["high"]) == (None, None)
-    assert row["iqm"] == pytest.approx((row["min"] + row["max"]) / 2)
+    assert (row["statistic"], row["score"]) == ("mean", pytest.approx(row["mean"]))
     shown = table.rows[1][2]
     assert "[" not in shown
-    assert number(row["min"]) in shown
-    assert number(row["max"]) in shown
-    assert "fewer than 3 runs" in table.caption
+    for entry in row["scores"].split():
+        assert number(float(entry.split(":")[1])) in shown
+    for page in (table, sample_efficiency(results), geometry(results), alignment(results)):
+        assert "95 %" not in page.caption
+        assert "IQM" not in page.caption
+        assert "fewer than 5" in page.caption
     gains = sample_efficiency(results)
     assert {row["gain_low"] for row in gains.records} == {None}
 
@@ -180,9 +192,9 @@ def score_zero_in_evaluation(run_dir: Path) -> None:
 
 def test_steps_to_threshold_and_censoring_by_hand(tmp_path: Path) -> None:
     """Scores rise linearly with the step: 1 per 1,000 for the baseline, so that 75 is reached at 75k of 100k."""
-    suite_dir = write_suite(tmp_path, ["hopper"], ["adam_pg", "ppo"], seeds=3, total_steps=100_000, batch=1_000)
-    slopes: dict[tuple[str, int], float] = {("adam_pg", 0): 1, ("adam_pg", 1): 1, ("adam_pg", 2): 1}
-    slopes |= {("ppo", 0): 2, ("ppo", 1): 2, ("ppo", 2): 0.5}
+    suite_dir = write_suite(tmp_path, ["hopper"], ["adam_pg", "ppo"], seeds=5, total_steps=100_000, batch=1_000)
+    slopes = {("adam_pg", seed): 1.0 for seed in range(5)}
+    slopes |= {("ppo", seed): slope for seed, slope in enumerate((2, 2, 0.5, 2, 0.5))}
     for (variant, seed), slope in slopes.items():
         run_dir = run(suite_dir, "hopper", variant, seed)
         rewrite(run_dir, "episode_return", lambda values, slope=slope: [slope * (i + 1) for i in range(len(values))])
@@ -190,36 +202,36 @@ def test_steps_to_threshold_and_censoring_by_hand(tmp_path: Path) -> None:
     table = sample_efficiency(read(suite_dir))
     row = record(table, variant="ppo", level=0.75)
     assert (row["random"], row["baseline_final"], row["threshold"]) == (0, 100, 75)
-    assert row["steps_by_run"] == "0:40000 1:40000 2:>100000"
-    assert (row["reached"], row["runs_finished"]) == (2, 3)
-    assert row["steps_mean_restricted_to_T"] == 60_000
-    assert (row["crossing"], row["baseline_crossing"]) == (50_000, 80_000)  # mean slope 1.5 for three runs
+    assert row["steps_by_run"] == "0:40000 1:40000 2:>100000 3:40000 4:>100000"
+    assert (row["reached"], row["runs_finished"]) == (3, 5)
+    assert row["steps_mean_restricted_to_T"] == 64_000
+    assert (row["crossing"], row["baseline_crossing"]) == (50_000, 80_000)  # the inner three of five: slope 1.5
     assert row["baseline_last_crossing"] == 80_000
     assert "falls below the threshold" not in table.caption
     assert row["gain"] == 1 - 50 / 80
     assert row["gain_bound"] is None
-    assert 0 < row["gain_censored_share"] < 0.2  # 1 of 27 resamples draws the slow run three times
+    assert 0 < row["gain_censored_share"] < 0.2  # 9 % of the resamples draw the slow two at least four times
     baseline = record(table, variant="adam_pg", level=0.9)
     assert (baseline["gain"], baseline["gain_low"], baseline["is_baseline"]) == (0, None, True)
     shown = table.rows[1]
-    assert shown[2:4] == ["2/3", "≥60k"]
+    assert shown[2:4] == ["3/5", "≥64k"]
     assert table.rows[0][4] == "0 (baseline)"
 
 
-def test_baseline_that_falls_back_from_its_threshold_is_named(tmp_path: Path) -> None:
-    """The baseline has 75 at 80k of 100k, 0 at 90k, and 100 at the end: N is a first touch."""
+def test_every_curve_that_falls_back_from_the_threshold_is_named(tmp_path: Path) -> None:
+    """All have 75 at 80k of 100k, 0 at 90k, and 100 at the end: N is a first touch."""
     suite_dir = write_suite(tmp_path, ["hopper"], ["adam_pg", "ppo"], seeds=3, total_steps=100_000, batch=1_000)
-    for seed in range(3):
-        run_dir = run(suite_dir, "hopper", "adam_pg", seed)
+    for variant, seed in itertools.product(("adam_pg", "ppo"), range(3)):
+        run_dir = run(suite_dir, "hopper", variant, seed)
         rewrite(run_dir, "episode_return", lambda values: [0 if i == 89 else i + 1 for i in range(len(values))])
         score_zero_in_evaluation(run_dir)
     table = sample_efficiency(read(suite_dir))
     row = record(table, variant="adam_pg", level=0.75)
     assert (row["baseline_crossing"], row["baseline_last_crossing"]) == (80_000, 100_000)
-    words = (
-        "Adam-PG's curve falls below the threshold of 0.75 again: Hopper, N = 80k, at or above it for good from 100k."
-    )
+    stays = "N = 80k, at or above it for good from 100k"
+    words = f"†: the curve falls below the threshold again; at 0.75: Hopper, Adam-PG, {stays}; Hopper, PPO, {stays}."
     assert words in table.caption
+    assert [row[4] for row in table.rows] == ["0 (baseline)†", "0†"]
 
 
 def test_gain_is_undefined_by_name(suite_dir: Path) -> None:
@@ -256,11 +268,16 @@ def test_nan_and_null_of_the_kpis_are_counted_apart(suite_dir: Path) -> None:
     assert math.isfinite(after["alignment_error"])
 
 
-def test_an_alignment_error_against_an_unsolved_direction_is_marked(suite_dir: Path) -> None:
-    rewrite(run(suite_dir, "hopper", "trpo", 2), "alignment_outcome", lambda values: ["capped", *values[1:]])
-    table = geometry(read(suite_dir))
-    assert record(table, env="hopper", variant="trpo")["alignment_error_unsolved"] == 1
-    marked = [row[:2] for row in table.rows if row[table.header.index("Alignment e")].endswith("*")]
+def test_an_alignment_error_against_an_unsolved_direction_is_marked(tmp_path: Path) -> None:
+    suite_dir = write_suite(tmp_path, ["hopper"], ["trpo", "adam_pg"], seeds=2, total_steps=60_000, interval=5)
+    rewrite(run(suite_dir, "hopper", "trpo", 1), "alignment_outcome", lambda values: ["capped", *values[1:]])
+    assert record(alignment(read(suite_dir)), variant="trpo")["alignment_error_unsolved"] == 0  # of the first update
+    rewrite(run(suite_dir, "hopper", "trpo", 1), "outcome", lambda values: ["stepped"] * len(values))
+    capped = lambda values: ["capped" if i == 5 else value for i, value in enumerate(values)]  # noqa: E731
+    rewrite(run(suite_dir, "hopper", "trpo", 1), "alignment_outcome", capped)
+    table = alignment(read(suite_dir))
+    assert record(table, variant="trpo")["alignment_error_unsolved"] == 1
+    marked = [row[:2] for row in table.rows if row[table.header.index("e")].endswith("*")]
     assert marked == [["Hopper", "TRPO"]]
     assert "*: a natural gradient behind e was not solved to the tolerance" in table.caption
 
@@ -270,18 +287,18 @@ def test_a_run_that_never_sought_a_natural_gradient_has_nothing_unsolved(suite_d
     path = run(suite_dir, "hopper", "trpo", 0) / "progress.parquet"
     rewrite(path.parent, "alignment_error", lambda values: [None for _ in values])
     pq.write_table(pq.read_table(path).drop_columns(["alignment_outcome"]), path)
-    assert record(geometry(read(suite_dir)), env="hopper", variant="trpo")["alignment_error_unsolved"] == 0
+    assert record(alignment(read(suite_dir)), env="hopper", variant="trpo")["alignment_error_unsolved"] == 0
 
 
 def test_the_damping_of_the_alignment_error_is_named(tmp_path: Path) -> None:
     one = write_suite(tmp_path / "one", ["hopper", "reacher"], ["npg"], 1, total_steps=60_000)
-    assert "(λ = ρ tr F/d, ρ = 0.1)" in geometry(read(one)).caption
+    assert "(λ = ρ tr F/d, ρ = 0.1)" in alignment(read(one)).caption
     two = write_suite(tmp_path / "two", ["hopper", "atari_pong"], ["npg"], 1, total_steps=60_000)
-    assert "(λ = ρ tr F/d, on Hopper ρ = 0.1; on Pong ρ = 100)" in geometry(read(two)).caption
+    assert "(λ = ρ tr F/d, on Hopper ρ = 0.1; on Pong ρ = 100)" in alignment(read(two)).caption
 
 
-def test_geometry_is_the_iqm_of_run_level_kpis(suite_dir: Path) -> None:
-    results = read(suite_dir)
+def test_geometry_is_the_iqm_of_run_level_kpis(five: Path) -> None:
+    results = read(five)
     row = record(geometry(results), env="hopper", variant="trpo")
     runs = [r for r in cells(results).records if (r["env"], r["variant"]) == ("hopper", "trpo")]
     for name in ("kl_median", "trace", "alignment_error", "trace_noise_floor"):
@@ -299,12 +316,12 @@ def test_another_variant_leaves_the_intervals_as_they_were(suite_dir: Path, tmp_
     assert record(final_scores(read(suite_dir)), env="hopper", variant="trpo") == before
 
 
-def test_every_caption_says_interval_runs_and_step(suite_dir: Path) -> None:
-    results = read(suite_dir)
-    for table in (final_scores(results), sample_efficiency(results), geometry(results)):
+def test_every_caption_says_interval_runs_and_step(five: Path) -> None:
+    results = read(five)
+    for table in (final_scores(results), sample_efficiency(results), geometry(results), alignment(results)):
         assert "95 % percentile bootstrap interval" in table.caption
         assert "A step is one agent–environment interaction." in table.caption
-        assert any("Runs" in title or "Reached" in title for title in table.header)
+        assert len(table.header) <= 8
         assert {len(row) for row in table.rows} == {len(table.header)}
 
 
@@ -364,9 +381,9 @@ def test_captions_name_settings_that_runs_have_on_one_task_alone(tmp_path: Path)
 def test_csv_keeps_twelve_digits_and_drops_what_differs_between_processors(suite_dir: Path) -> None:
     table = final_scores(read(suite_dir))
     rows = list(csv.DictReader(table.csv().splitlines()))
-    values = [row["iqm"] for row in table.records]
-    assert [float(row["iqm"]) for row in rows] == pytest.approx(values, rel=1e-11, abs=0)
-    other = replace(table, records=[dict(row, iqm=math.nextafter(row["iqm"], math.inf)) for row in table.records])
+    values = [row["score"] for row in table.records]
+    assert [float(row["score"]) for row in rows] == pytest.approx(values, rel=1e-11, abs=0)
+    other = replace(table, records=[dict(row, score=math.nextafter(row["score"], math.inf)) for row in table.records])
     assert other.csv() == table.csv()
 
 
@@ -411,3 +428,19 @@ def test_other_formats() -> None:
     assert (thousands(43_000), thousands(1_250_000), thousands(4_096)) == ("43k", "1,250k", "4.1k")
     assert interval(0.5, None, None) == "0.500"
     assert interval(0.5, -math.inf, 0.75) == "0.500 [-∞, 0.750]"
+
+
+def test_a_gain_in_processor_time_is_that_of_steps_times_their_cost(five: Path) -> None:
+    for env, variant, seed in itertools.product(("hopper", "reacher"), ("adam_pg", "trpo"), range(5)):
+        path = run(five, env, variant, seed) / "progress.parquet"
+        rows = pq.read_table(path)
+        cost = 3e-4 if variant == "trpo" else 1e-4
+        pq.write_table(rows.append_column("cpu_time", pa.array(cost * np.array(rows["env_steps"]))), path)
+    row = record(sample_efficiency(read(five)), env="hopper", variant="trpo", level=0.75)
+    assert row["gain"] is not None
+    assert row["time_gain"] == pytest.approx(1 - 3 * (1 - row["gain"]))
+    assert row["time_gain_low"] == pytest.approx(1 - 3 * (1 - row["gain_low"]))
+
+
+def test_labels_are_those_of_suite_and_table(suite_dir: Path) -> None:
+    assert r"\label{tab:atari-1m-final-scores}" in final_scores(read(suite_dir)).latex("atari-1m")
