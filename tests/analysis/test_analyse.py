@@ -40,7 +40,7 @@ def test_command_writes_every_file(tmp_path: Path) -> None:
     formats = {f"{name}.{kind}" for name in names for kind in ("csv", "md", "tex")}
     assert tables == formats | {"index.md", "provenance.json"}
     figures = {path.name for path in (suite_dir / "figures").iterdir()}
-    stems = ("learning_curves", "claims", "geometry_hopper", "geometry_atari_pong")
+    stems = ("learning_curves", "geometry_hopper", "geometry_atari_pong")
     assert figures == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")}
     assert "60,000 environment steps, on Pong 240,000 frames: " in (suite_dir / "tables" / "index.md").read_text()
     assert {path.name for path in suite_dir.iterdir()} == {"suite.json", "runs", "tables", "figures"}

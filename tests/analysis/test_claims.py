@@ -100,6 +100,7 @@ def test_runs_that_differ_widely_leave_it_undecided_and_few_runs_do_too(tmp_path
     [row] = [record for record in claims(few).records if record["number"] == "1a"]
     assert (row["low"], row["high"], row["verdict"]) == (None, None, UNDECIDED)
     assert row["value"] > 0.2
+    assert figure(few) is None
 
 
 def test_the_control_of_kl_is_that_of_the_runs(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_collapsed_run_does_not_flatten_the_others_and_the_figure_says_what_it
 
 
 def test_a_line_ends_with_the_first_run_that_has_no_value_and_the_figure_says_so(tmp_path: Path) -> None:
-    suite_dir = write_suite(tmp_path, ["hopper"], ["npg", "trpo"], 3, total_steps=60_000)
+    suite_dir = write_suite(tmp_path, ["hopper"], ["npg", "trpo"], 5, total_steps=60_000)
     styles, said = line_styles(["npg", "trpo"]), "TRPO: no line where one of the runs has no value"
     whole = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
     rewrite(run(suite_dir, "hopper", "trpo", 1), "kl", lambda values: [*values[:15], *[None] * (len(values) - 15)])
