@@ -362,7 +362,7 @@ def test_a_run_on_a_gpu_sees_the_one_that_it_was_handed_and_another_waits_for_it
     def start(name: str, *settings: str) -> subprocess.Popen[bytes]:
         command = cell.command(*settings, more=more)
         command[command.index("results/seed-0")] = f"results/{name}"
-        return subprocess.Popen(command, cwd=cell.repository)
+        return subprocess.Popen(command, cwd=cell.repository, text=True)
 
     assert start("cpu").wait(DEADLINE) == 0  # needs no GPU
     waiting = start("gpu", "device=cuda")
