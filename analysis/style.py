@@ -1,10 +1,15 @@
 """Names, order, colours and line styles: one of each for a variant, in every table and figure."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+
+from analysis.text import shortened
 
 ENVIRONMENTS = {
     "ant": "Ant",
@@ -22,13 +27,20 @@ ALGORITHMS = {"adam_pg": "Adam-PG", "npg": "NPG", "trpo": "TRPO", "ppo": "PPO", 
 # Okabe and Ito's colours (safe for the common colour blindnesses), then Tol's muted ones.
 KNOWN = {"adam_pg": "#000000", "npg": "#0072B2", "trpo": "#E69F00", "ppo": "#009E73", "acktr": "#CC79A7"}
 FURTHER = ("#D55E00", "#56B4E9", "#882255", "#999933", "#332288", "#AA4499", "#661100", "#6699CC")
-# NPG and TRPO coincide until TRPO's first backtrack: dashes on top of a solid line show both.
-DASHES = {"trpo": (0, (3, 2)), "acktr": (0, (6, 1.5, 1, 1.5))}
-FURTHER_DASHES = ("-", (0, (1, 1.2)), (0, (4, 1, 1, 1, 1, 1)))
+# One pattern each, so that they can be told apart in grey. NPG and TRPO coincide until TRPO's first backtrack: dashes on
+# top of a solid line show both. Gaps are wide enough for a line of 1.25 points with round ups and downs.
+DASHES = {"trpo": (0, (3.5, 2)), "ppo": (0, (1.2, 1.2)), "acktr": (0, (7, 2, 1.5, 2))}
+FURTHER_DASHES = ("-", (0, (1.2, 1.2)), (0, (4.5, 1.6, 1.2, 1.6, 1.2, 1.6)))
+EXTERNAL = " (external)"
+"""Behind the name of a variant whose curves come from elsewhere."""
+LONGEST_NAME = 40
+"""Characters of a display name."""
 
 GREY = "#707070"
 Style = dict[str, Any]
 Styles = dict[str, Style]
+
+_LABELS: ContextVar[Mapping[str, str]] = ContextVar("labels", default=ALGORITHMS)
 
 WIDTH = 6.75
 """Width of a figure over the full text of a paper, inches."""
@@ -42,8 +54,22 @@ def environment_name(env: str) -> str:
 
 
 def algorithm_name(variant: str) -> str:
-    """Display name of a variant: Adam-PG; a variant named in a suite file stays as it is."""
-    return ALGORITHMS.get(variant, variant)
+    """Display name of a variant: its label where it has one (`labelled`), else its own name."""
+    base = variant.removesuffix(EXTERNAL)
+    return _LABELS.get().get(base, base) + variant[len(base) :]
+
+
+@contextmanager
+def labelled(labels: Mapping[str, str]) -> Iterator[None]:
+    """Have tables and figures made meanwhile name variants by these labels; one of two variants is followed by the name."""
+    known = {variant: shortened(label, LONGEST_NAME) for variant, label in (ALGORITHMS | dict(labels)).items()}
+    count = Counter(known.values())
+    shown = {v: label if count[label] == 1 else f"{label} ({v})" for v, label in known.items() if label}
+    token = _LABELS.set(shown)
+    try:
+        yield
+    finally:
+        _LABELS.reset(token)
 
 
 def ordered(variants: Iterable[str]) -> list[str]:
