@@ -73,7 +73,9 @@ def _aggregate(variant: str, groups: list[Group]) -> Aggregate:
     if min(len(group.runs) for group in groups) >= MIN_RUNS:
         draws = [group.draws[:RESAMPLES] for group in groups]
         ends = [
-            percentile_interval(iqm(np.concatenate([n[:, k][d] for n, d in zip(normalised, draws, strict=True)], axis=1)))
+            percentile_interval(
+                iqm(np.concatenate([n[:, k][d] for n, d in zip(normalised, draws, strict=True)], axis=1))
+            )
             for k in range(pooled.shape[1])
         ]
         low, high = (np.array(end) for end in zip(*ends, strict=True))

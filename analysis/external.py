@@ -67,7 +67,9 @@ def read_external(paths: Iterable[Path], envs: Sequence[str], total_steps: int) 
         for key, rows in _read(path, envs).items():
             if key in runs:
                 env, variant, seed = key
-                raise ValueError(f"{path}: {env}/{variant}/seed-{seed} is in {runs[key][0]} already; give every run once")
+                raise ValueError(
+                    f"{path}: {env}/{variant}/seed-{seed} is in {runs[key][0]} already; give every run once"
+                )
             runs[key] = (path, rows)
     points = grid_points(total_steps)
     found: dict[tuple[str, str], list[tuple[int, Floats]]] = {}
@@ -177,7 +179,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--env", required=True, help="environment of the suite, such as hopper")
     parser.add_argument("--variant", required=True, help="what to call it, such as sb3-ppo")
     parser.add_argument("--seed", type=int, default=0, help="of the first run; the others count on")
-    parser.add_argument("--tag", default="", help="which scalar of event files and W&B exports is the return of an episode")
+    parser.add_argument(
+        "--tag", default="", help="which scalar of event files and W&B exports is the return of an episode"
+    )
     options = parser.parse_args(arguments)
     try:
         runs = [run for path in options.runs for run in read_runs(path, options.tag)]

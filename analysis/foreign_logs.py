@@ -82,7 +82,9 @@ def _wandb(path: Path, tag: str) -> list[Rows]:
             tags = (tag,) if tag else TAGS
             columns = [name for name in names if name.endswith(tags)]
             if steps is None or not columns:
-                raise ValueError(f"needs a column {' or '.join(STEPS)} and one that ends in {' or '.join(tags)} (--tag)")
+                raise ValueError(
+                    f"needs a column {' or '.join(STEPS)} and one that ends in {' or '.join(tags)} (--tag)"
+                )
             runs: dict[str, Rows] = {name: [] for name in columns}
             for row in table:
                 for name in columns:

@@ -114,7 +114,14 @@ def literature(results: Results) -> Table:
     words = ("Environment", "Algorithm", "Differs in", "Source")
     rows = [_row(one) for one in found]
     return Table(
-        "literature", "Beside the literature", caption, [_record(one) for one in found], header, rows, results.source, words
+        "literature",
+        "Beside the literature",
+        caption,
+        [_record(one) for one in found],
+        header,
+        rows,
+        results.source,
+        words,
     )
 
 

@@ -27,9 +27,10 @@ ALGORITHMS = {"adam_pg": "Adam-PG", "npg": "NPG", "trpo": "TRPO", "ppo": "PPO", 
 # Okabe and Ito's colours (safe for the common colour blindnesses), then Tol's muted ones.
 KNOWN = {"adam_pg": "#000000", "npg": "#0072B2", "trpo": "#E69F00", "ppo": "#009E73", "acktr": "#CC79A7"}
 FURTHER = ("#D55E00", "#56B4E9", "#882255", "#999933", "#332288", "#AA4499", "#661100", "#6699CC")
-# One pattern each, so that they can be told apart in grey. NPG and TRPO coincide until TRPO's first backtrack: dashes on
-# top of a solid line show both. Gaps are wide enough for a line of 1.25 points with round ups and downs.
+# One pattern each, so that they can be told apart in grey. NPG and TRPO coincide until TRPO's first backtrack: dashes
+# on top of a solid line show both. The gaps of others are filled with a light tint, so that a noisy line stays one.
 DASHES = {"trpo": (0, (3.5, 2)), "ppo": (0, (1.2, 1.2)), "acktr": (0, (7, 2, 1.5, 2))}
+GAPS = {"ppo": "#BFE6DA", "acktr": "#F3DDE9"}
 FURTHER_DASHES = ("-", (0, (1.2, 1.2)), (0, (4.5, 1.6, 1.2, 1.6, 1.2, 1.6)))
 EXTERNAL = " (external)"
 """Behind the name of a variant whose curves come from elsewhere."""
@@ -61,7 +62,7 @@ def algorithm_name(variant: str) -> str:
 
 @contextmanager
 def labelled(labels: Mapping[str, str]) -> Iterator[None]:
-    """Have tables and figures made meanwhile name variants by these labels; one of two variants is followed by the name."""
+    """Have tables and figures made meanwhile name variants by these labels; a label of several is followed by the name."""
     known = {variant: shortened(label, LONGEST_NAME) for variant, label in (ALGORITHMS | dict(labels)).items()}
     count = Counter(known.values())
     shown = {v: label if count[label] == 1 else f"{label} ({v})" for v, label in known.items() if label}
@@ -89,11 +90,18 @@ def line_styles(variants: Iterable[str]) -> Styles:
     for variant in ordered(variants):
         if variant in KNOWN:
             styles[variant] = {"color": KNOWN[variant], "linestyle": DASHES.get(variant, "-")}
+            styles[variant] |= {"gapcolor": GAPS[variant]} if variant in GAPS else {}
             continue
         lap, place = divmod(further, len(FURTHER))
         styles[variant] = {"color": FURTHER[place], "linestyle": FURTHER_DASHES[lap % len(FURTHER_DASHES)]}
         further += 1
     return styles
+
+
+def external_styles(variants: Iterable[str]) -> Styles:
+    """The same of variants whose curves come from elsewhere: the palette from its end, dashed."""
+    names = dict.fromkeys(variants)
+    return {v: {"color": FURTHER[-1 - i % len(FURTHER)], "linestyle": FURTHER_DASHES[2]} for i, v in enumerate(names)}
 
 
 def figure_style() -> dict[Any, Any]:

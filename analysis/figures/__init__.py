@@ -3,6 +3,7 @@
 from analysis.figures.alignment import alignment_curves
 from analysis.figures.geometry import geometry
 from analysis.figures.learning import X_AXES, learning_curves
+from analysis.figures.literature import literature
 from analysis.figures.panels import SOFTWARE, save_figure
 
-__all__ = ["SOFTWARE", "X_AXES", "alignment_curves", "geometry", "learning_curves", "save_figure"]
+__all__ = ["SOFTWARE", "X_AXES", "alignment_curves", "geometry", "learning_curves", "literature", "save_figure"]

@@ -80,12 +80,15 @@ def learning_curves(
             _draw_aggregates(axes[len(envs)], extra, styles)
         for panel in axes[count:]:
             panel.remove()
+        if extra and len(envs) % columns == 0:  # alone in its row
+            axes[len(envs)].set_subplotspec(axes[0].get_gridspec()[-1, :])
         if x == "steps":
             labels = [steps_label([group for group in groups if group.env == env], total_steps) for env in envs]
-            labels += [f"environment steps ({steps_unit(total_steps)[1]})"] * bool(extra)
-            for index, panel in enumerate(axes[:count]):
+            for index, panel in enumerate(axes[: len(envs)]):
                 below = labels[index + columns : index + columns + 1]
                 steps_axis(panel, total_steps, "" if [labels[index]] == below else labels[index])  # one for a column
+            if extra:
+                steps_axis(axes[len(envs)], total_steps, f"environment steps ({steps_unit(total_steps)[1]})")
         else:
             for index, panel in enumerate(axes[:count]):
                 panel.set_xlim(0, None)

@@ -70,4 +70,6 @@ def _draw(panel: Axes, here: Sequence[Beside], height: float, styles: Styles) ->
         panel.hlines(height + 0.2, low, high, color=color, linewidth=1.2, zorder=2)
     panel.plot(group.final, height + 0.2, color=color, **OURS, zorder=4)
     for one in sorted(here, key=lambda one: not one.differs, reverse=False):
-        panel.plot(one.published.score, height - 0.2, **(OTHER if one.differs else COMPARABLE), zorder=2 if one.differs else 5)
+        panel.plot(
+            one.published.score, height - 0.2, **(OTHER if one.differs else COMPARABLE), zorder=2 if one.differs else 5
+        )

@@ -1,0 +1,5 @@
+REPORT = "report.html"
+
+
+def report(*a):
+    return ""
