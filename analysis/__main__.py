@@ -56,8 +56,8 @@ def analyse(
 
     Raises:
         ValueError: there is no plan, or it is not complete; or the tables that are there show planned runs of which
-            nothing is left, and `replace_by_less` does not say that this is meant; or a file of external curves cannot be
-            read.
+            nothing is left, and `replace_by_less` does not say that this is meant; or a file of external curves
+            cannot be read.
     """
     results = gather(load_suite(suite_dir), resamples)
     curves = read_external(external, results.suite.envs, results.suite.total_steps)
@@ -93,7 +93,7 @@ def written_aside(results: Results, suite_dir: Path, external: tuple[External, .
 
 
 def write_tables(results: Results, folder: Path, external: tuple[External, ...] = ()) -> list[Table]:
-    """Each table as CSV, Markdown and LaTeX, `index.md` with all of them, `curves.csv`, and `provenance.json` with their source."""
+    """Each table as CSV, Markdown and LaTeX, `index.md` with all, `curves.csv`, and `provenance.json` with their source."""
     folder.mkdir()
     snapshots = [alignment_curves] if results.with_snapshots else []
     games = [human_normalised] if results.references else []
@@ -122,9 +122,10 @@ def write_tables(results: Results, folder: Path, external: tuple[External, ...] 
 
 
 def write_figures(results: Results, folder: Path, external: tuple[External, ...] = ()) -> None:
-    """`learning_curves` over steps, updates and time, `alignment_curves`, a `geometry_<env>` each, `literature`: PNG, PDF.
+    """`learning_curves` (also over updates and time), `literature`, `alignment_curves`, a `geometry_<env>` per environment.
 
-    Alignment curves only where runs took snapshots, and the literature where it has the tasks. Of a search `tuning` alone.
+    Each as PNG and PDF; literature where it has the tasks, alignment curves where runs took snapshots. Of a search
+    `tuning` alone.
     """
     folder.mkdir()
     suite = results.suite

@@ -1,8 +1,8 @@
 """Normalised learning curves over all tasks of a suite.
 
 The scale of a task is that of `analysis.mujoco_scores`. A point is the IQM of the normalised scores of all runs on all
-tasks, in which a run without a score yet counts as random, 0. For the interval the runs of each task are resampled among
-themselves. A variant has a curve where it has a run that counts on every task.
+tasks, in which a run without a score yet counts as random, 0. For the interval the runs of each task are resampled
+among themselves. A variant has a curve where it has a run that counts on every task.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,9 @@ RESAMPLES = 500
 class Aggregate:
     """One variant's normalised scores over `tasks` tasks.
 
-    `steps`, `curve`, `low` and `high` (K,), without ends where some task has too few runs for an interval; `area` is the
-    mean of the curve of every run over the grid, (runs of all tasks,), and `task` its task.
+    `steps`, `curve`, `low` and `high` are (K,), without ends where some task has too few runs for an interval; `areas`
+    are the means over the grid of the curves of all runs on all tasks, (runs,), `area_low` and `area_high` the ends of
+    the interval of their IQM.
     """
 
     variant: str
@@ -35,6 +36,8 @@ class Aggregate:
     low: Floats | None
     high: Floats | None
     areas: Floats
+    area_low: float | None
+    area_high: float | None
 
     @property
     def area(self) -> float:
@@ -44,7 +47,7 @@ class Aggregate:
     @property
     def words(self) -> str:
         """What the curve is."""
-        return "IQM over all runs of (score − random)/(reference − random)"
+        return "IQM over all runs; 0: random actions, 1: best published"
 
 
 def scale_of(group: Group) -> Scale | None:
@@ -69,18 +72,21 @@ def aggregates(results: Results) -> list[Aggregate]:
 def _aggregate(variant: str, groups: list[Group]) -> Aggregate:
     normalised = [_normalised(group) for group in groups]
     pooled = np.concatenate(normalised)
-    low = high = None
+    low = high = area_low = area_high = None
     if min(len(group.runs) for group in groups) >= MIN_RUNS:
-        draws = [group.draws[:RESAMPLES] for group in groups]
+        pairs = [(scores, group.draws) for scores, group in zip(normalised, groups, strict=True)]
         ends = [
             percentile_interval(
-                iqm(np.concatenate([n[:, k][d] for n, d in zip(normalised, draws, strict=True)], axis=1))
+                iqm(np.concatenate([scores[:, k][draws[:RESAMPLES]] for scores, draws in pairs], axis=1))
             )
             for k in range(pooled.shape[1])
         ]
         low, high = (np.array(end) for end in zip(*ends, strict=True))
+        areas = iqm(np.concatenate([scores.mean(axis=1)[draws] for scores, draws in pairs], axis=1))
+        area_low, area_high = map(float, percentile_interval(areas))
     steps = np.median([group.scores.steps for group in groups], axis=0)
-    return Aggregate(variant, len(groups), steps, iqm(pooled, axis=0), low, high, pooled.mean(axis=1))
+    curve, areas = iqm(pooled, axis=0), pooled.mean(axis=1)
+    return Aggregate(variant, len(groups), steps, curve, low, high, areas, area_low, area_high)
 
 
 def _normalised(group: Group) -> Floats:

@@ -26,7 +26,7 @@ from analysis.text import shortened
 
 COLUMNS = ("env", "variant", "seed", "env_steps", "episode_return")
 WINDOW, MOST = 0.1, 100
-"""The score at a step is the mean over the rows in this last share of the steps until there, the last `MOST` at most."""
+"""The score at a step is the mean over the rows in this last share of the steps until there, `MOST` at most."""
 LARGEST_STEP = 2**53
 MOST_ROWS = 5_000_000
 SHORTEST = 0.99
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str]) -> int:
     """Make a long CSV file of other tools' files; 2 with one line on stderr where that cannot be."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.external",
-        description="Stable-Baselines3 monitor.csv, TensorBoard event files and W&B exports as curves for --config external=",
+        description="Make curves for --config external= of monitor.csv files, TensorBoard event files and W&B exports.",
     )
     parser.add_argument("out", type=Path, help="the CSV file to write")
     parser.add_argument("runs", type=Path, nargs="+", help="a file, or a folder with the files of one run")

@@ -1,7 +1,7 @@
 """Published scores beside those of a suite, for the same algorithm: comparable ones, and others that are marked.
 
-A published score is comparable where algorithm, task version, budget and statistic (a mean at the end of the budget) are
-the same. Others say what differs. Nothing is ranked.
+A published score is comparable where algorithm, task version, budget and statistic (a mean at the end of the budget)
+are the same. Others say what differs. Nothing is ranked.
 """
 
 import csv
@@ -104,11 +104,10 @@ def literature(results: Results) -> Table:
     found = beside(results)
     caption = (
         f"Published scores beside those of suite {results.suite.name}. Here: final score, IQM over runs [interval over "
-        "runs, from "
-        f"{MIN_RUNS} runs on]. Comparable is a published score of the same algorithm, task version and budget that is a "
-        "mean at the end of the budget, as here; another is marked with * and with what differs (algorithm; version of the "
-        "task; budget; statistic, such as the maximum over the run). Evaluations in place of training episodes count as the "
-        f"same statistic. Nothing is ranked. {closing_words(results)}"
+        f"runs, from {MIN_RUNS} on]. Comparable is a published score of the same algorithm, task version and budget that "
+        "is a mean at the end of the budget, as here; another is marked with * and with what differs: algorithm, version "
+        "of the task, budget, or statistic, such as the maximum over the run. Evaluations in place of training episodes "
+        f"count as the same statistic. Nothing is ranked. {closing_words(results)}"
     )
     header = ["Environment", "Algorithm", "Here", "Published", "± or interval", "Runs", "Differs in", "Source"]
     words = ("Environment", "Algorithm", "Differs in", "Source")

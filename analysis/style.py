@@ -62,7 +62,7 @@ def algorithm_name(variant: str) -> str:
 
 @contextmanager
 def labelled(labels: Mapping[str, str]) -> Iterator[None]:
-    """Have tables and figures made meanwhile name variants by these labels; a label of several is followed by the name."""
+    """Have what is made meanwhile name variants by these labels, and a label that several have with the name."""
     known = {variant: shortened(label, LONGEST_NAME) for variant, label in (ALGORITHMS | dict(labels)).items()}
     count = Counter(known.values())
     shown = {v: label if count[label] == 1 else f"{label} ({v})" for v, label in known.items() if label}

@@ -32,8 +32,9 @@ from analysis.style import GREY, Styles, figure_style
 
 DECADES = {"fisher_trace": 6, "kl": 3}
 """Of a logarithmic axis at most: a run whose policy has become deterministic has a trace and a KL near 0."""
-QUANTILES = (0.02, 1.0)
-"""Of a variant's line of KL, between which it is in view: the dips of a learning rate near 0 may leave the panel."""
+DIPS, DIP = 0.05, 2
+"""This quantile of a line of KL, and what is not further below it than this factor, is in view; dips such as of a
+learning rate near 0 may leave the panel."""
 PARTS = 8
 """Equal parts of a run, of each of which the alignment error is shown as one point."""
 MARKERS = "os^DvPX"
@@ -66,7 +67,9 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int) -> Figur
         deltas = _draw_deltas(kl, drawn, styles)
         trace.set(title=r"Fisher trace $\mathrm{tr}\,F$", yscale="log")
         kl.set(title=r"KL per step $D$", yscale="log")
-        cut = [log_axis(trace, DECADES["fisher_trace"]), log_axis(kl, DECADES["kl"], _in_view(drawn, deltas))]
+        lines = _kl_lines(drawn)
+        log_axis(kl, DECADES["kl"], _in_view(lines, deltas))
+        cut = log_axis(trace, DECADES["fisher_trace"]) or any((line < kl.get_ylim()[0]).any() for line in lines)
         for panel in axes:
             steps_axis(panel, total_steps, steps_label(groups, total_steps))
         alignment.set_title(r"Manifold alignment error $e$")
@@ -83,7 +86,7 @@ def geometry(groups: Sequence[Group], styles: Styles, total_steps: int) -> Figur
     return figure
 
 
-def _notes(groups: Sequence[Group], gaps: set[str], cut: Sequence[bool]) -> list[str]:
+def _notes(groups: Sequence[Group], gaps: set[str], cut: bool) -> list[str]:
     unsolved = [algorithm_name(group.variant) for group in groups if group.unsolved]
     gapped = [algorithm_name(group.variant) for group in groups if group.variant in gaps]
     notes = []
@@ -91,14 +94,14 @@ def _notes(groups: Sequence[Group], gaps: set[str], cut: Sequence[bool]) -> list
         notes.append(f"$e$ of {', '.join(unsolved)}: not every natural gradient is solved to the tolerance")
     if gapped:
         notes.append(f"{', '.join(gapped)}: no line where one of the runs has no value")
-    if any(cut):
-        notes.append("values far from the lines are cut off")
+    if cut:
+        notes.append("what lies far below the lines is cut off")
     return notes
 
 
 def _ends(groups: Sequence[Group]) -> list[str]:
     bars = "bars as the band" if any(len(group.runs) >= MIN_RUNS for group in groups) else "bars: range over runs"
-    points = f"$e$: means of {PARTS} parts of a run, without its first update; {bars}"
+    points = f"$e$: means of at most {PARTS} parts of a run without its first update; {bars}"
     return [*note_on_runs(groups, unfinished="not drawn"), points, source(groups)]
 
 
@@ -115,8 +118,8 @@ def _draw_points(panel: Axes, group: Group, styles: Styles, marker: str, offset:
     low, high = (
         (values.min(axis=0), values.max(axis=0)) if few else percentile_interval(resampled_iqm(values, group.draws))
     )
-    panel.vlines(x + offset, low, high, color=color, linewidth=0.9, alpha=0.7, zorder=2)
-    panel.plot(x + offset, middle, color=color, linestyle="none", marker=marker, markersize=3, zorder=3)
+    panel.vlines(x + offset, low, high, color=color, linewidth=0.9, alpha=0.7, zorder=2, clip_on=False)
+    panel.plot(x + offset, middle, color=color, linestyle="none", marker=marker, markersize=3, zorder=3, clip_on=False)
 
 
 def in_parts(curve: Curve) -> tuple[Floats, Floats]:
@@ -163,11 +166,16 @@ def _draw_deltas(panel: Axes, groups: Sequence[Group], styles: Styles) -> list[f
     return sorted(owners)
 
 
-def _in_view(groups: Sequence[Group], deltas: Sequence[float]) -> Floats:
+def _kl_lines(groups: Sequence[Group]) -> list[Floats]:
+    """The positive values of every line of KL."""
+    lines = [iqm(group.kpi("kl").values, axis=0) for group in groups]
+    return [line[np.isfinite(line) & (line > 0)] for line in lines]
+
+
+def _in_view(lines: Sequence[Floats], deltas: Sequence[float]) -> Floats:
     """Values that the axis of KL spans: of every line all but its lowest dips, and every δ."""
     ends = [np.array(deltas, dtype=np.float64)]
-    for group in groups:
-        line = iqm(group.kpi("kl").values, axis=0)
-        line = line[np.isfinite(line) & (line > 0)]
-        ends.append(np.quantile(line, QUANTILES) if line.size else line)
+    for line in lines:
+        if line.size:
+            ends.append(np.array([max(line.min(), np.quantile(line, DIPS) / DIP), line.max()]))
     return np.concatenate(ends)

@@ -38,6 +38,7 @@ def literature(found: Sequence[Beside], styles: Styles) -> Figure:
             panel.set_yticks(range(len(variants)), names or [""] * len(variants))
             panel.set_ylim(-0.6, len(variants) - 0.4)
             panel.grid(axis="y", visible=False)
+            panel.tick_params(axis="y", length=0)
             panel.set_title(environment_name(env))
         for index, panel in enumerate(axes):
             if index >= len(envs):
@@ -46,12 +47,12 @@ def literature(found: Sequence[Beside], styles: Styles) -> Figure:
                 panel.set_xlabel("episode return")
         handles = [
             Line2D([], [], **OURS, color=GREY, label="here, IQM over runs"),
-            Line2D([], [], **COMPARABLE, label="published, comparable"),
+            *([] if all(o.differs for o in found) else [Line2D([], [], **COMPARABLE, label="published, comparable")]),
             Line2D([], [], **OTHER, label="published, not comparable"),
         ]
         groups = list({id(one.group): one.group for one in found}.values())
         notes = [
-            "not comparable: another algorithm, task version, budget or statistic, as the table says; nothing is ranked",
+            "not comparable: another algorithm, task version, budget or statistic (see the table); nothing is ranked",
             f"bars: interval over runs, small dots: the runs where they are fewer than {MIN_RUNS}",
         ]
         legend_and_note(figure, handles, [*notes, source(groups)])
@@ -69,7 +70,6 @@ def _draw(panel: Axes, here: Sequence[Beside], height: float, styles: Styles) ->
     else:
         panel.hlines(height + 0.2, low, high, color=color, linewidth=1.2, zorder=2)
     panel.plot(group.final, height + 0.2, color=color, **OURS, zorder=4)
-    for one in sorted(here, key=lambda one: not one.differs, reverse=False):
-        panel.plot(
-            one.published.score, height - 0.2, **(OTHER if one.differs else COMPARABLE), zorder=2 if one.differs else 5
-        )
+    for one in here:
+        style, above = (OTHER, 2) if one.differs else (COMPARABLE, 5)
+        panel.plot(one.published.score, height - 0.2, **style, zorder=above)

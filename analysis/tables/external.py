@@ -32,7 +32,7 @@ def external(results: Results, curves: tuple[External, ...]) -> Table:
     """Final scores of runs that came from elsewhere, beside nothing: they are no part of the plan."""
     caption = (
         f"Curves from elsewhere beside those of suite {results.suite.name}; none enters a gain, a contrast or a claim. "
-        "Final score: mean over the rows in the last 10 % of the steps of the suite's budget, 100 at most; IQM over the "
+        "Final score: mean over the rows in the last 10 % of the suite's budget, 100 at most; IQM over the "
         "runs that reach the budget, and the range of these runs. What a row is (an episode, or a mean over some), the "
         f"policy and the version of the task are their source's. {closing_words(results)}"
     )
