@@ -93,7 +93,7 @@ def written_aside(results: Results, suite_dir: Path, external: tuple[External, .
 
 
 def write_tables(results: Results, folder: Path, external: tuple[External, ...] = ()) -> list[Table]:
-    """Each table as CSV, Markdown and LaTeX, `index.md` with all, `curves.csv`, and `provenance.json` with their source."""
+    """Each table as CSV, Markdown and LaTeX, `index.md` with all, `curves.csv`, and `provenance.json`, their source."""
     folder.mkdir()
     snapshots = [alignment_curves] if results.with_snapshots else []
     games = [human_normalised] if results.references else []
@@ -122,9 +122,9 @@ def write_tables(results: Results, folder: Path, external: tuple[External, ...] 
 
 
 def write_figures(results: Results, folder: Path, external: tuple[External, ...] = ()) -> None:
-    """`learning_curves` (also over updates and time), `literature`, `alignment_curves`, a `geometry_<env>` per environment.
+    """`learning_curves` (also over updates and time), `literature`, `alignment_curves`, and a `geometry_<env>` each.
 
-    Each as PNG and PDF; literature where it has the tasks, alignment curves where runs took snapshots. Of a search
+    As PNG and PDF; literature where it has the tasks, alignment curves where runs took snapshots. Of a search
     `tuning` alone.
     """
     folder.mkdir()

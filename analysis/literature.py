@@ -104,10 +104,10 @@ def literature(results: Results) -> Table:
     found = beside(results)
     caption = (
         f"Published scores beside those of suite {results.suite.name}. Here: final score, IQM over runs [interval over "
-        f"runs, from {MIN_RUNS} on]. Comparable is a published score of the same algorithm, task version and budget that "
-        "is a mean at the end of the budget, as here; another is marked with * and with what differs: algorithm, version "
-        "of the task, budget, or statistic, such as the maximum over the run. Evaluations in place of training episodes "
-        f"count as the same statistic. Nothing is ranked. {closing_words(results)}"
+        f"runs, from {MIN_RUNS} on]. Comparable is a published score of the same algorithm, task version and budget "
+        "that is a mean at the end of the budget, as here; another is marked with * and with what differs: algorithm, "
+        "version of the task, budget, or statistic, such as the maximum over the run. Evaluations in place of training "
+        f"episodes count as the same statistic. Nothing is ranked. {closing_words(results)}"
     )
     header = ["Environment", "Algorithm", "Here", "Published", "± or interval", "Runs", "Differs in", "Source"]
     words = ("Environment", "Algorithm", "Differs in", "Source")

@@ -174,8 +174,5 @@ def _kl_lines(groups: Sequence[Group]) -> list[Floats]:
 
 def _in_view(lines: Sequence[Floats], deltas: Sequence[float]) -> Floats:
     """Values that the axis of KL spans: of every line all but its lowest dips, and every δ."""
-    ends = [np.array(deltas, dtype=np.float64)]
-    for line in lines:
-        if line.size:
-            ends.append(np.array([max(line.min(), np.quantile(line, DIPS) / DIP), line.max()]))
-    return np.concatenate(ends)
+    ends = [(max(line.min(), np.quantile(line, DIPS) / DIP), line.max()) for line in lines if line.size]
+    return np.array([*deltas, *np.ravel(ends)], dtype=np.float64)

@@ -107,7 +107,7 @@ def learning_curves(
         if x == "time":
             notes.append("time of a whole run, spread evenly over its steps")
         if shown:
-            notes.append("external: curves from elsewhere, IQM over their runs, which are no part of the comparison")
+            notes.append("external: from elsewhere, IQM over their runs; no part of the comparison")
         legend_and_note(figure, handles, [*notes, source(groups)])
     return figure
 

@@ -30,7 +30,7 @@ ALL = "all tasks"
 
 
 def plot_data(results: Results, external: Sequence[External]) -> dict[str, Any]:
-    """Everything that ``page.js`` draws from: the variants with their styles, the tasks, and the curves of all of them."""
+    """Everything that ``page.js`` draws from: variants with their styles, tasks, and the curves."""
     variants = list(dict.fromkeys(group.variant for group in results.groups))
     styles: Styles = line_styles(variants) | external_styles(one.variant for one in external)
     over_all = aggregates(results)

@@ -20,7 +20,7 @@
     const axis = { gridcolor: line, zerolinecolor: line, linecolor: ink, ticks: "outside", automargin: true };
     const merged = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif" },
-      margin: { l: 60, r: 16, t: 16, b: 48 }, legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, hovermode: "closest",
+      margin: { l: 60, r: 16, t: 16, b: 48 }, modebar: { bgcolor: "rgba(0,0,0,0)", color: ink, activecolor: ink }, legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, hovermode: "closest",
       ...extra,
     };
     merged.xaxis = { ...axis, ...extra.xaxis };
@@ -80,16 +80,16 @@
     find("plot").setAttribute("aria-label", `${kind.label} over ${PERIOD[x]}, ${find("task").selectedOptions[0].text}: ${traces.filter((t) => t.showlegend !== false).map((t) => t.name).join(", ")}`);
   }
 
-  function drawHeadline() {
-    const place = find("headline");
-    if (!place || !data.headline.length) { if (place) place.closest("figure").remove(); return; }
-    const rows = [...data.headline].reverse();
-    const style = (row) => data.variants.find((v) => v.name === row.variant);
+  function drawHeadline(place) {
+    const own = Array.isArray(data) ? data.find((one) => one.suite === place.dataset.suite) : data;
+    if (!own || !own.headline.length) { place.closest("figure").remove(); return; }
+    const rows = [...own.headline].reverse();
+    const style = (row) => own.variants.find((v) => v.name === row.variant);
     const traces = rows.map((row) => ({
       type: "scatter", mode: "markers", x: [row.value], y: [style(row).label], marker: { color: colour(style(row).color), size: 11 }, showlegend: false, name: style(row).label,
       error_x: row.low === null ? undefined : { type: "data", symmetric: false, array: [row.high - row.value], arrayminus: [row.value - row.low], color: colour(style(row).color) },
     }));
-    Plotly.react(place, traces, layout({ margin: { l: 90, r: 16, t: 8, b: 44 }, xaxis: { title: { text: "normalised area under the learning curve, all tasks" }, rangemode: "tozero" }, yaxis: { type: "category" } }), CONFIG);
+    Plotly.react(place, traces, layout({ margin: { l: 90, r: 16, t: 8, b: 44 }, xaxis: { title: { text: "normalised area under the learning curve, all tasks" }, rangemode: "tozero" }, yaxis: { type: "category" } }), { ...CONFIG, displayModeBar: false });
   }
 
   function fillControls() {
@@ -149,8 +149,8 @@
 
   function draw() {
     if (!data) return;
-    drawHeadline();
-    drawCurves();
+    document.querySelectorAll(".headline").forEach(drawHeadline);
+    if (find("plot")) drawCurves();
   }
 
   function showTheme() {
@@ -160,7 +160,7 @@
   }
 
   document.querySelectorAll("table.sortable").forEach(makeSortable);
-  if (data) fillControls();
+  if (find("controls")) fillControls();
   find("theme").addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; showTheme(); });
   systemDark.addEventListener("change", showTheme);
   window.addEventListener("beforeprint", () => document.querySelectorAll("#figures details").forEach((one) => { one.open = true; }));

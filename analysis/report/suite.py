@@ -23,7 +23,7 @@ from analysis.provenance import benchmark, cells_hash
 from analysis.report.data import plot_data
 from analysis.statistics import MIN_RUNS
 from analysis.style import algorithm_name, environment_name
-from analysis.tables.formats import Table, interval
+from analysis.tables.formats import Table, interval, number
 from analysis.tables.words import budget
 
 REPORT = "report.html"
@@ -116,12 +116,12 @@ def in_script(data: Any) -> str:
 def pictures(figures: Path) -> list[Picture]:
     """The PNG files in a folder, in the order of `TITLES`, then by name; their captions are what they say themselves."""
     order = list(TITLES)
-    names = sorted((path.stem for path in figures.glob("*.png")), key=lambda n: (n not in TITLES, *_place(n, order)))
+    names = sorted((path.stem for path in figures.glob("*.png")), key=lambda name: (_place(name, order), name))
     return [_picture(figures / f"{name}.png") for name in names]
 
 
-def _place(name: str, order: list[str]) -> tuple[int, str]:
-    return (order.index(name) if name in order else 0, name)
+def _place(name: str, order: list[str]) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 def _picture(path: Path) -> Picture:
@@ -137,37 +137,33 @@ def answer(results: Results) -> str:
     if not finished:
         return "No run has finished yet: there is no answer."
     if results.suite.configurations:
-        return "A search for settings: the configurations of each algorithm, ranked by their score over the tasks, are below."
+        return "A search for settings: each algorithm's configurations are below, ranked by their score over the tasks."
     if over_all := aggregates(results):
-        return _over_all(results, over_all)
-    best = []
-    for env in dict.fromkeys(group.env for group in finished):
-        first = max((group for group in finished if group.env == env), key=lambda group: group.final)
-        best.append(f"{algorithm_name(first.variant)} on {environment_name(env)} ({first.final:.4g})")
+        said = _over_all(over_all)
+    else:
+        envs = dict.fromkeys(group.env for group in finished)
+        best = [max((group for group in finished if group.env == env), key=lambda group: group.final) for env in envs]
+        said = "The highest final score has " + "; ".join(
+            f"{algorithm_name(group.variant)} on {environment_name(group.env)} ({number(group.final)})"
+            for group in best
+        )
     few = min(len(group.runs) for group in finished)
-    return f"The highest final score has {'; '.join(best)}. {_caution(few)}"
-
-
-def _over_all(results: Results, over_all: Sequence[Aggregate]) -> str:
-    ranked = sorted(over_all, key=lambda one: -one.area)
-    first = ranked[0]
-    said = f"normalised area under the learning curve {interval(first.area, first.area_low, first.area_high)}"
-    few = min(len(group.runs) for group in results.groups if group.runs)
-    if len(ranked) == 1:
-        return f"Over {first.tasks} tasks {algorithm_name(first.variant)} has a {said}. {_caution(few)}"
-    rest = "; ".join(
-        f"{algorithm_name(one.variant)} {interval(one.area, one.area_low, one.area_high)}" for one in ranked[1:]
-    )
-    near = [algorithm_name(one.variant) for one in ranked[1:] if first.area_low is not None and one.area_high is not None
-            and one.area_high >= first.area_low]  # fmt: skip
-    overlap = f" Its interval overlaps with that of {', '.join(near)}." if near else ""
-    return (
-        f"Over {first.tasks} tasks {algorithm_name(first.variant)} has the largest {said}, then {rest}.{overlap} "
-        f"{_caution(few)}"
-    )
-
-
-def _caution(few: int) -> str:
     if few < MIN_RUNS:
-        return f"With as few as {few} run{'s' if few > 1 else ''} in a cell there is no interval, and this decides nothing."
-    return "Intervals are in the tables; contrasts, not this order, say what differs."
+        runs = "one run" if few == 1 else f"{few} runs"
+        return (
+            f"{said}. With as few as {runs} of an algorithm on a task there is no interval, and this decides nothing."
+        )
+    return f"{said}. This order is no test: contrasts and their intervals say what differs."
+
+
+def _over_all(over_all: Sequence[Aggregate]) -> str:
+    first, *others = sorted(over_all, key=lambda one: -one.area)
+    area = f"normalised area under the learning curve, {_in_brackets(first)} (0: random actions, 1: best published)"
+    if not others:
+        return f"Over {first.tasks} tasks {algorithm_name(first.variant)} reaches a {area}"
+    rest = "; ".join(f"{algorithm_name(one.variant)} {_in_brackets(one)}" for one in others)
+    return f"Over {first.tasks} tasks {algorithm_name(first.variant)} has the largest {area}; then {rest}"
+
+
+def _in_brackets(one: Aggregate) -> str:
+    return interval(one.area, one.area_low, one.area_high)
