@@ -290,7 +290,9 @@ rule verify:
 
 onsuccess:
     for name in GRID:
-        say(f"suite {name}: read results/{name}/report.html; tables in results/{name}/tables/index.md, figures in results/{name}/figures/")
+        say(
+            f"suite {name}: read results/{name}/report.html; tables in results/{name}/tables/index.md, figures in results/{name}/figures/"
+        )
 
 
 onerror:

@@ -161,8 +161,8 @@ def _draw_deltas(panel: Axes, groups: Sequence[Group], styles: Styles) -> list[f
     for delta, variants in owners.items():
         color = styles[variants[0]]["color"] if len(variants) == 1 else GREY
         panel.axhline(delta, color=color, linewidth=0.9, linestyle=LONG_DASHES, alpha=0.8, zorder=2.5)
-        beside = {"xycoords": panel.get_yaxis_transform(), "va": "center", "color": color, "fontsize": 7}
-        panel.annotate(rf"$\delta$ {delta:g}", (1.015, delta), **beside)
+        place = panel.get_yaxis_transform()
+        panel.text(1.015, delta, rf"$\delta$ {delta:g}", transform=place, va="center", color=color, fontsize=7)
     return sorted(owners)
 
 

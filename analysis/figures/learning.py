@@ -81,7 +81,9 @@ def learning_curves(
         for panel in axes[count:]:
             panel.remove()
         if extra and len(envs) % columns == 0:  # alone in its row
-            axes[len(envs)].set_subplotspec(axes[0].get_gridspec()[-1, :])
+            grid = axes[0].get_gridspec()
+            assert grid is not None
+            axes[len(envs)].set_subplotspec(grid[-1, :])
         if x == "steps":
             labels = [steps_label([group for group in groups if group.env == env], total_steps) for env in envs]
             for index, panel in enumerate(axes[: len(envs)]):
@@ -114,8 +116,9 @@ def learning_curves(
 
 def _draw_group(panel: Axes, group: Group, style: Style, x: str) -> None:
     places = [_places(cell, group.scores.steps, x) for cell in group.runs]
-    if places and all(place is not None for place in places):
-        draw_runs(panel, np.median(places, axis=0), group.scores.values, group.draws, style)
+    known = [place for place in places if place is not None]
+    if known and len(known) == len(places):
+        draw_runs(panel, np.median(known, axis=0), group.scores.values, group.draws, style)
     for cell in group.cells:
         if cell.state != "finished" and cell.run is not None:
             _draw_unfinished(panel, cell, style, x)

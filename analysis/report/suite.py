@@ -14,7 +14,7 @@ from typing import Any
 import plotly
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
-from plotly.offline import get_plotlyjs
+from plotly.offline import get_plotlyjs  # type: ignore[attr-defined,unused-ignore]
 
 from analysis.aggregate import Aggregate, aggregates
 from analysis.external import External
@@ -114,7 +114,7 @@ def in_script(data: Any) -> str:
 
 
 def pictures(figures: Path) -> list[Picture]:
-    """The PNG files in a folder, in the order of `TITLES`, then by name; their captions are what they say themselves."""
+    """The PNG files in a folder, in the order of `TITLES`, then by name, with the captions that they hold."""
     order = list(TITLES)
     names = sorted((path.stem for path in figures.glob("*.png")), key=lambda name: (_place(name, order), name))
     return [_picture(figures / f"{name}.png") for name in names]
