@@ -4,10 +4,10 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quick test test-slurm lint clean
+.PHONY: help setup quick test test-report test-slurm lint clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed ## create .venv with every dependency at its pinned version
 
@@ -23,6 +23,9 @@ quick: setup ## train the suite `quick` (minutes), then tables and figures in re
 
 test: setup lint ## linters, types and all tests
 	$(BIN)/python -m pytest --numprocesses $(CORES) --dist worksteal --durations 30
+
+test-report: setup ## the reports in headless Chromium, where there is one
+	$(BIN)/python -m pytest -rs tests/report
 
 test-slurm: setup ## the pipeline on a SLURM of one node (as root, with slurm-wlm and munge)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt ".[slurm]"

@@ -43,6 +43,7 @@ try:
             "sample": 3,  # this and the next two: of `verify`
             "sample_seed": 0,
             "stop_after": 0,
+            "external": "",  # files, or folders of them, with curves from elsewhere; commas between
         },
         workflow.config_settings.config_args or (),
     )
@@ -67,6 +68,7 @@ CELLS = {(name, cell.env, cell.variant, str(cell.seed)): cell for name, suite in
 TRAINED = {name: [cell for cell in cells if cell not in PUBLISHED[name]] for name, cells in PARTS.items()}
 RETRIES = 2
 STATES = {}  # of every suite, once its cells were asked
+EXTERNAL = [path for path in OPTIONS["external"].split(",") if path] if not FAULT else []
 GRID = []  # the suites that `all` is to make, once it was asked for
 
 # Whoever reads along may go away without taking a job with him.
@@ -155,7 +157,7 @@ def tables_and_figures(wildcards):
                 say(f"suite {name}{part}: {line}")
         if len(SUITES) > 1:
             say(f"less: --config suite=NAME with one of {', '.join(SUITES)}, or with quick for a first look in minutes")
-    done = ("tables/index.md", "figures/.complete")
+    done = ("tables/index.md", "figures/.complete", "report.html")
     return [f"results/{name}/{file}" for name in SUITES for file in done]
 
 
@@ -285,21 +287,24 @@ rule analyse:
         cells=lambda wildcards: ask_cells() or [f"{cell.run_dir}/status.json" for cell in TRAINED[wildcards.suite]],
         published=lambda wildcards: list(PUBLISHED[wildcards.suite].values()),
         suite="results/{suite}/suite.json",
+        external=EXTERNAL,
         code=sorted(
             str(path)
             for room in ("analysis", "tracking")
             for path in Path(room).rglob("*.*")
-            if path.suffix in (".py", ".csv") and not any(map(is_hidden, path.parts))
+            if path.suffix in (".py", ".csv", ".html", ".css", ".js") and not any(map(is_hidden, path.parts))
         ),
     output:
         tables="results/{suite}/tables/index.md",
         figures=touch("results/{suite}/figures/.complete"),
+        report=report("results/{suite}/report.html", caption="analysis/report/caption.rst", category="{suite}"),
     log:
         "results/{suite}/logs/analyse.log",
     params:
         results=subpath(input.suite, parent=True),
+        external=["--external", *EXTERNAL] if EXTERNAL else [],
     shell:
-        '"$PYTHON" -m analysis {params.results:q} > {log:q} 2>&1'
+        '"$PYTHON" -m analysis {params.results:q} {params.external:q} > {log:q} 2>&1'
 
 
 # The rules below make nothing that Snakemake could find up to date: whoever names them, runs them.
@@ -352,7 +357,9 @@ rule verify:
 
 onsuccess:
     for name in GRID:
-        say(f"suite {name}: tables in results/{name}/tables/index.md, figures in results/{name}/figures/")
+        say(
+            f"suite {name}: read results/{name}/report.html; tables in results/{name}/tables/index.md, figures in results/{name}/figures/"
+        )
 
 
 onerror:

@@ -6,23 +6,31 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from analysis import aggregate
 from analysis.cells import load_suite
 from analysis.claims_figure import figure as claims_figure
+from analysis.external import External, read_external
+from analysis.figures import X_AXES, learning_curves, save_figure
 from analysis.figures import alignment_curves as alignment_figure
 from analysis.figures import geometry as geometry_figure
-from analysis.figures import learning_curves, save_figure
+from analysis.figures import literature as literature_figure
 from analysis.groups import Results, gather, source
+from analysis.literature import beside, literature
 from analysis.provenance import PROVENANCE, benchmark, cells_hash, describe, lost
+from analysis.report.suite import REPORT, report
 from analysis.statistics import RESAMPLES
-from analysis.style import line_styles
+from analysis.style import external_styles, labelled, line_styles
 from analysis.tables.alignment_curves import alignment_curves
 from analysis.tables.cells import cells
 from analysis.tables.claims import claims
+from analysis.tables.external import curves_csv
+from analysis.tables.external import external as external_table
 from analysis.tables.final_scores import final_scores
+from analysis.tables.formats import Table
 from analysis.tables.geometry import alignment, geometry
 from analysis.tables.human_normalised import human_normalised
 from analysis.tables.index import index
@@ -41,8 +49,10 @@ ASIDE = ".analysis-"
 """How the name of a temporary folder begins."""
 
 
-def analyse(suite_dir: Path, resamples: int = RESAMPLES, replace_by_less: bool = False) -> Results:
-    """Write `tables/` and `figures/` of the suite in `suite_dir`.
+def analyse(
+    suite_dir: Path, resamples: int = RESAMPLES, replace_by_less: bool = False, external: Sequence[Path] = ()
+) -> Results:
+    """Write `tables/`, `figures/` and `report.html` of the suite in `suite_dir`; `external`: files of external curves.
 
     Everything is computed and written aside first, then each file takes the place of the old one, so that a
     reader finds complete files at any instant and a failure leaves the old ones. Files of an earlier analysis
@@ -50,14 +60,17 @@ def analyse(suite_dir: Path, resamples: int = RESAMPLES, replace_by_less: bool =
 
     Raises:
         ValueError: there is no plan, or it is not complete; or the tables that are there show planned runs of which
-            nothing is left, and `replace_by_less` does not say that this is meant.
+            nothing is left, and `replace_by_less` does not say that this is meant; or a file of external curves
+            cannot be read.
     """
     results = gather(load_suite(suite_dir), resamples)
+    curves = read_external(external, results.suite.envs, results.suite.total_steps)
     if not replace_by_less:
         refuse_less(results, suite_dir)
-    with written_aside(results, suite_dir) as aside:
+    with written_aside(results, suite_dir, curves) as aside:
         for folder in (TABLES, FIGURES):
             replace(suite_dir / folder, aside / folder)
+        os.replace(aside / REPORT, suite_dir / REPORT)
     return results
 
 
@@ -73,16 +86,18 @@ def refuse_less(results: Results, suite_dir: Path) -> None:
 
 
 @contextmanager
-def written_aside(results: Results, suite_dir: Path) -> Iterator[Path]:
-    """A temporary folder in `suite_dir` that holds `tables/` and `figures/`."""
-    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=suite_dir) as folder:
-        write_tables(results, Path(folder) / TABLES)
-        write_figures(results, Path(folder) / FIGURES)
-        yield Path(folder)
+def written_aside(results: Results, suite_dir: Path, external: tuple[External, ...] = ()) -> Iterator[Path]:
+    """A temporary folder in `suite_dir` that holds `tables/`, `figures/` and `report.html`."""
+    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=suite_dir) as name, labelled(results.suite.labels):
+        folder = Path(name)
+        tables = write_tables(results, folder / TABLES, external)
+        write_figures(results, folder / FIGURES, external)
+        (folder / REPORT).write_text(report(results, tables, folder / FIGURES, external), encoding="utf-8")
+        yield folder
 
 
-def write_tables(results: Results, folder: Path) -> None:
-    """Each table as CSV, Markdown and LaTeX, `index.md` with all of them, and `provenance.json` with their source."""
+def write_tables(results: Results, folder: Path, external: tuple[External, ...] = ()) -> list[Table]:
+    """Each table as CSV, Markdown and LaTeX, `index.md` with all, `curves.csv`, and `provenance.json`, their source."""
     folder.mkdir()
     snapshots = [alignment_curves] if results.with_snapshots else []
     games = [human_normalised] if results.references else []
@@ -93,12 +108,18 @@ def write_tables(results: Results, folder: Path) -> None:
         if results.suite.configurations
         else (*by_plan, final_scores, *games, sample_efficiency, geometry, alignment, *relations, claims)
     )
-    tables = [made for table in (*compared, *snapshots, cells) if (made := table(results)).records]
+    tables = [made for table in (*compared, *snapshots) if (made := table(results)).records]
+    if beside(results) and not results.suite.configurations:
+        tables.append(literature(results))
+    if external:
+        tables.append(external_table(results, external))
+    tables.append(cells(results))
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
         (folder / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
         (folder / f"{table.name}.tex").write_text(table.latex(results.suite.name), encoding="utf-8")
     (folder / "index.md").write_text(index(results, tables), encoding="utf-8")
+    (folder / "curves.csv").write_text(curves_csv(results), encoding="utf-8")
     write_json(
         folder / PROVENANCE,
         {
@@ -107,12 +128,14 @@ def write_tables(results: Results, folder: Path) -> None:
             "cells": [describe(cell) for cell in results.suite.cells],
         },
     )
+    return tables
 
 
-def write_figures(results: Results, folder: Path) -> None:
-    """`learning_curves`, a `geometry_<env>` per environment and `alignment_curves`, each as PNG and PDF.
+def write_figures(results: Results, folder: Path, external: tuple[External, ...] = ()) -> None:
+    """`learning_curves` (also over updates and time), `literature`, `alignment_curves`, and a `geometry_<env>` each.
 
-    The last one only where runs took snapshots. Of a search `tuning` alone.
+    As PNG and PDF; literature where it has the tasks, alignment curves where runs took snapshots. Of a search
+    `tuning` alone.
     """
     folder.mkdir()
     suite = results.suite
@@ -121,14 +144,18 @@ def write_figures(results: Results, folder: Path) -> None:
         return
     if on_trial := claims_figure(results):
         save_figure(on_trial, folder / "claims", results.source)
-    styles = line_styles(suite.variants)
-    figure = learning_curves(results.groups, styles, suite.total_steps, results.random)
-    save_figure(figure, folder / "learning_curves", results.source)
+    styles = line_styles(suite.variants) | external_styles(curves.variant for curves in external)
+    over_all = aggregate.aggregates(results)
+    for x in X_AXES:
+        figure = learning_curves(results.groups, styles, suite.total_steps, results.random, x, over_all, external)
+        save_figure(figure, folder / ("learning_curves" if x == "steps" else f"learning_curves_{x}"), results.source)
+    if found := beside(results):
+        save_figure(literature_figure(found, styles), folder / "literature", results.source)
     if results.with_snapshots:
         save_figure(alignment_figure(results.groups, styles), folder / "alignment_curves", results.source)
     for env in suite.envs:
         groups = [group for group in results.groups if group.env == env]
-        figure = geometry_figure(groups, styles, suite.total_steps, suite.delta_ref)
+        figure = geometry_figure(groups, styles, suite.total_steps)
         save_figure(figure, folder / f"geometry_{env}", source(groups))
 
 
@@ -151,17 +178,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
     parser.add_argument("suite_dir", type=Path, help="results/<suite>, which holds suite.json")
     parser.add_argument("--replace", action="store_true", help="also by tables that show fewer of the planned runs")
+    parser.add_argument("--external", type=Path, nargs="+", default=[], help="files or folders of external curves")
     options = parser.parse_args()
     suite_dir: Path = options.suite_dir
     try:
-        results = analyse(suite_dir, replace_by_less=options.replace)
+        results = analyse(suite_dir, replace_by_less=options.replace, external=options.external)
     except (ValueError, OSError) as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2
     finished = sum(cell.state == "finished" for cell in results.suite.cells)
     print(
         f"{results.suite.name}: {finished} of {len(results.suite.cells)} planned runs finished; "
-        f"read {suite_dir / TABLES / 'index.md'}, figures in {suite_dir / FIGURES}"
+        f"read {suite_dir / REPORT} or {suite_dir / TABLES / 'index.md'}, figures in {suite_dir / FIGURES}"
     )
     for said in dict.fromkeys(f"{c.variant} on {c.env}: {c.reason}" for c in results.suite.cells if c.state == "mixed"):
         print(said)

@@ -143,6 +143,8 @@ class Suite:
     """Environment -> settings that runs have on it alone."""
     configurations: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Variant that a search drew -> its settings, the algorithm first; none of a suite that is no search."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Variant -> its display name, of those that have one."""
 
     @property
     def envs(self) -> list[str]:
@@ -167,7 +169,8 @@ def load_suite(suite_dir: Path) -> Suite:
     plan = load_plan(suite_dir)
     cells = tuple(load_cell(entry, plan, suite_dir) for entry in plan["cells"])
     read = {name: plan[name] for name in ("baseline", "delta_ref", "total_steps", "exceptions")}
-    return Suite(plan["suite"], cells=cells, configurations=plan.get("configurations", {}), **read)
+    named = {name: plan.get(name, {}) for name in ("configurations", "labels")}
+    return Suite(plan["suite"], cells=cells, **read, **named)
 
 
 def load_cell(entry: Plan, plan: Plan, suite_dir: Path) -> Cell:

@@ -24,6 +24,7 @@ _SCHEMA = {
     "total_steps": int,
     "exceptions": {str: [str]},
     "configurations?": {str: [str]},
+    "labels?": {str: str},
     "cells": [
         {
             "env": re.compile(_NAME),

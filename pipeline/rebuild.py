@@ -6,6 +6,7 @@ drawn both, and left as they are otherwise.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from analysis.__main__ import FIGURES, TABLES, refuse_less, replace, written_asi
 from analysis.cells import load_suite
 from analysis.figures import SOFTWARE
 from analysis.groups import gather
+from analysis.report.overview import write_overview
+from analysis.report.suite import REPORT
 from pipeline.publish import writing
 from tracking.identity import REPOSITORY
 
@@ -49,6 +52,7 @@ def rebuild(suite_dir: Path) -> Comparison:
         replace(suite_dir / TABLES, aside / TABLES)
         if not drawn_by:
             replace(suite_dir / FIGURES, aside / FIGURES)
+        os.replace(aside / REPORT, suite_dir / REPORT)
     return compared
 
 
@@ -96,6 +100,8 @@ def main(arguments: Sequence[str]) -> int:
             figures = f"not compared: {compared.drawn_by} drew them, and here is {SOFTWARE}"
         print(f"published suite {name}: tables {tables}, figures {figures}")
         code = code or int(bool(compared.tables))
+    if published:
+        write_overview(PUBLISHED)
     return code
 
 

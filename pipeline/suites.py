@@ -26,7 +26,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -41,6 +41,7 @@ _NAMES = ("envs", "algorithms", "variants", "baseline", "suites")  # keys whose 
 _OVERRIDE = re.compile(r"\+{0,2}([A-Za-z_][\w./@]*)=.*", re.DOTALL)
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 _OF_THE_CELL = ("env", "algorithm", "seed", "total_steps", "run_dir", "identity")  # what the pipeline itself sets
+_LABEL = "algorithm.label="
 _RESOLVER = re.compile(r"\$\{[^}]*:")
 
 MOST_CELLS = 20_000
@@ -78,6 +79,7 @@ class Suite:
     cells: tuple[Cell, ...]
     exceptions: Mapping[str, tuple[str, ...]]  # environment -> settings that runs have on it alone, the task's aside
     configurations: Mapping[str, tuple[str, ...]]  # variant that a search drew -> its overrides; none without a search
+    labels: Mapping[str, str] = field(default_factory=dict)  # variant -> its display name, `algorithm.label`
 
     def describe(self) -> dict[str, Any]:
         """What suite.json holds: everything the analysis needs, nothing that only training reads."""
@@ -89,6 +91,7 @@ class Suite:
             "total_steps": self.total_steps,
             "exceptions": {env: list(settings) for env, settings in self.exceptions.items()},
             **({"configurations": {k: list(v) for k, v in self.configurations.items()}} if self.configurations else {}),
+            **({"labels": dict(self.labels)} if self.labels else {}),
             "cells": cells,
         }
 
@@ -206,7 +209,20 @@ def _unroll(name: str, settings: Mapping[str, Any], device: list[str], root: Pat
         if (own := tuple(override for override in overrides if not override.lstrip("+").startswith("env.")))
     }
     configurations = {variant: tuple(overrides) for variant, overrides in drawn.items()}
-    return Suite(name, baseline, float(delta_ref), total_steps, cells, exceptions, configurations)
+    labels = _labels(variants, root)
+    return Suite(name, baseline, float(delta_ref), total_steps, cells, exceptions, configurations, labels)
+
+
+def _labels(variants: Mapping[str, tuple[str, list[str]]], root: Path) -> dict[str, str]:
+    """Display names: of an algorithm the one in its file, of a variant the one among its overrides."""
+    labels = {}
+    for variant, (algorithm, overrides) in variants.items():
+        own = [override.partition("=")[2] for override in overrides if override.lstrip("+").startswith(_LABEL)]
+        if not own and variant == algorithm:
+            own = [_read_yaml(root / "conf" / "algorithm" / f"{algorithm}.yaml").get("label", "")]
+        if own and isinstance(own[-1], str) and (label := own[-1].strip("'\"")):
+            labels[variant] = label
+    return labels
 
 
 def _drawn(search: Any, root: Path) -> dict[str, list[str]]:

@@ -136,7 +136,7 @@ def test_the_line_is_the_iqm_with_open_dots_where_solves_stopped_short(tmp_path:
     np.testing.assert_allclose(np.asarray(lines[1].get_xdata()), sorted(RHOS))
     opened = [line for line in panel.lines if line.get_markerfacecolor() == "white"]
     assert [np.asarray(line.get_xdata()).tolist() for line in opened] == [[0.001], [0.001]]
-    note = "\n".join(legend.get_title().get_text() for legend in figure.legends)
+    note = str(figure.get_label())
     assert "open dots" in note
     assert "mean over 2 updates" in note
     assert "IQM over 5 runs" in note

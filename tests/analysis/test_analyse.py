@@ -35,15 +35,22 @@ def test_command_writes_every_file(tmp_path: Path) -> None:
     tables = {path.name for path in (suite_dir / "tables").iterdir()}
     names = (
         "outcomes", "aggregates", "contrasts", "thresholds", "final_scores", "human_normalised", "sample_efficiency",
-        "geometry", "alignment", "claims", "cells",
+        "geometry", "alignment", "claims", "literature", "cells",
     )  # fmt: skip
     formats = {f"{name}.{kind}" for name in names for kind in ("csv", "md", "tex")}
-    assert tables == formats | {"index.md", "provenance.json"}
+    assert tables == formats | {"index.md", "curves.csv", "provenance.json"}
     figures = {path.name for path in (suite_dir / "figures").iterdir()}
-    stems = ("learning_curves", "geometry_hopper", "geometry_atari_pong")
+    stems = (
+        "learning_curves",
+        "learning_curves_updates",
+        "learning_curves_time",
+        "literature",
+        "geometry_hopper",
+        "geometry_atari_pong",
+    )
     assert figures == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")}
     assert "60,000 environment steps, on Pong 240,000 frames: " in (suite_dir / "tables" / "index.md").read_text()
-    assert {path.name for path in suite_dir.iterdir()} == {"suite.json", "runs", "tables", "figures"}
+    assert {path.name for path in suite_dir.iterdir()} == {"suite.json", "runs", "tables", "figures", "report.html"}
 
 
 def test_analysis_needs_no_torch(tmp_path: Path) -> None:
@@ -87,7 +94,7 @@ def test_a_failure_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="disk full"):
         analyse(suite_dir, 50)
     assert (suite_dir / "tables" / "index.md").read_bytes() == old
-    assert {path.name for path in suite_dir.iterdir()} == {"suite.json", "runs", "tables", "figures"}
+    assert {path.name for path in suite_dir.iterdir()} == {"suite.json", "runs", "tables", "figures", "report.html"}
 
 
 @pytest.mark.parametrize(

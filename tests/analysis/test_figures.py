@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -8,13 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from analysis.aggregate import aggregates
 from analysis.cells import load_suite
 from analysis.curves import Floats
-from analysis.figures import geometry, learning_curves, save_figure
+from analysis.figures import X_AXES, geometry, learning_curves, save_figure
+from analysis.figures.geometry import in_parts, own_delta
 from analysis.groups import Results, gather
+from analysis.mujoco_scores import scales
 from analysis.provenance import stamp
 from analysis.statistics import iqm
-from analysis.style import algorithm_name, environment_name, line_styles, ordered
+from analysis.style import algorithm_name, environment_name, labelled, line_styles, ordered
 from tests.analysis.synthetic import write_suite
 from tests.analysis.test_suite_tables import rewrite, run, set_frame_skip
 
@@ -53,26 +57,22 @@ def test_rejected_updates_are_no_zeros_and_a_nan_is_a_gap(tmp_path: Path) -> Non
     rewrite(run_dir, "outcome", lambda values: ["rejected" if i == 3 else "stepped" for i in range(updates)])
     rewrite(run_dir, "kl", lambda values: [0.0 if i == 3 else np.nan if i == 12 else 0.01 for i in range(updates)])
     suite = gather(load_suite(suite_dir), 100)
-    figure = geometry(suite.groups, line_styles(["trpo"]), 60_000, 0.02)
+    figure = geometry(suite.groups, line_styles(["trpo"]), 60_000)
     kl = figure.axes[1]
     assert kl.get_yscale() == "log"
     drawn = ydata(kl.lines[0])
     np.testing.assert_allclose(drawn, [0.01, 0.01, np.nan, 0.01, 0.01, 0.01])
-    reference = [line for line in kl.lines if set(ydata(line)) == {0.02}]
-    assert len(reference) == 1
-    assert reference[0].is_dashed()
-    assert r"$\delta = 0.02$" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_a_collapsed_run_does_not_flatten_the_others_and_the_figure_says_what_it_cut(tmp_path: Path) -> None:
-    suite_dir = write_suite(tmp_path, ["hopper"], ["trpo"], 2, total_steps=60_000)
-    styles, said = line_styles(["trpo"]), "more than 6 decades below the highest value of a panel is cut off"
-    whole = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
-    rewrite(run(suite_dir, "hopper", "trpo", 1), "kl", lambda values: [value * 1e-40 for value in values])
-    collapsed = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
+    suite_dir = write_suite(tmp_path, ["hopper"], ["npg", "trpo"], 1, total_steps=60_000)
+    styles, said = line_styles(["npg", "trpo"]), "what lies far below the lines is cut off"
+    whole = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000)
+    rewrite(run(suite_dir, "hopper", "trpo", 0), "kl", lambda values: [value * 1e-40 for value in values])
+    collapsed = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000)
     low, high = collapsed.axes[1].get_ylim()
-    assert 1e6 < high / low < 2e6
-    assert low < 0.02 < high
+    assert 10 < high / low < 2_000
+    assert low < 0.019 < high
     assert said in notes(collapsed)
     assert said not in notes(whole)
 
@@ -80,9 +80,9 @@ def test_a_collapsed_run_does_not_flatten_the_others_and_the_figure_says_what_it
 def test_a_line_ends_with_the_first_run_that_has_no_value_and_the_figure_says_so(tmp_path: Path) -> None:
     suite_dir = write_suite(tmp_path, ["hopper"], ["npg", "trpo"], 5, total_steps=60_000)
     styles, said = line_styles(["npg", "trpo"]), "TRPO: no line where one of the runs has no value"
-    whole = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
+    whole = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000)
     rewrite(run(suite_dir, "hopper", "trpo", 1), "kl", lambda values: [*values[:15], *[None] * (len(values) - 15)])
-    ended = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
+    ended = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000)
     npg, trpo = (ydata(line) for line in ended.axes[1].lines[:2])
     assert np.isfinite(npg).all()
     assert np.isfinite(trpo[:3]).all()
@@ -97,9 +97,9 @@ def test_what_no_run_has_reached_is_not_in_the_legend_and_its_panel_says_so(tmp_
         shutil.rmtree(run(suite_dir, env, variant, 0))
     suite, styles = gather(load_suite(suite_dir), 100), line_styles(["npg", "trpo"])
     curves = learning_curves(suite.groups, styles, 60_000, {})
-    empty = geometry([group for group in suite.groups if group.env == "swimmer"], styles, 60_000, 0.02)
+    empty = geometry([group for group in suite.groups if group.env == "swimmer"], styles, 60_000)
     assert [text.get_text() for text in curves.legends[0].get_texts()] == ["NPG"]
-    assert [text.get_text() for text in empty.legends[0].get_texts()] == [r"$\delta = 0.02$"]
+    assert [text.get_text() for text in empty.legends[0].get_texts()] == []
     said = [[text.get_text() for text in panel.texts] for panel in curves.axes]
     assert said == [[], ["nothing to draw yet"]]
     assert all("nothing to draw yet" in [text.get_text() for text in panel.texts] for panel in empty.axes)
@@ -108,25 +108,82 @@ def test_what_no_run_has_reached_is_not_in_the_legend_and_its_panel_says_so(tmp_
 def test_the_alignment_error_names_its_damping_and_what_is_unsolved(tmp_path: Path) -> None:
     suite_dir = write_suite(tmp_path, ["hopper"], ["npg", "trpo"], 1, total_steps=60_000)
     styles = line_styles(["npg", "trpo"])
-    solved = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
+    solved = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000)
     assert solved.axes[2].get_ylabel() == r"$e$ at $\rho = 0.1$"
     assert "not solved" not in notes(solved)
     rewrite(run(suite_dir, "hopper", "trpo", 0), "alignment_outcome", lambda values: ["capped", *values[1:]])
-    figure = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000, 0.02)
+    figure = geometry(gather(load_suite(suite_dir), 100).groups, styles, 60_000)
     assert "$e$ of TRPO: not every natural gradient is solved to the tolerance" in notes(figure)
 
 
-@pytest.mark.parametrize("delta_ref", [1e-7, 0.02, 10.0])
-def test_delta_is_inside_the_panel(tmp_path: Path, delta_ref: float) -> None:
-    suite = results(tmp_path, seeds=1)
-    figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000, delta_ref)
+@pytest.mark.parametrize("delta", [1e-3, 0.02, 1.0])
+def test_the_own_delta_is_drawn_inside_the_panel_and_no_other(tmp_path: Path, delta: float) -> None:
+    suite_dir = write_suite(tmp_path, ["hopper"], ["adam_pg", "trpo"], 1, total_steps=60_000)
+    manifest = run(suite_dir, "hopper", "trpo", 0) / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["identity"]["parts"]["config"]["algorithm.delta"] = delta
+    manifest.write_text(json.dumps(content))
+    suite = gather(load_suite(suite_dir), 100)
+    assert [own_delta(group) for group in suite.groups] == [None, delta]
+    figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000)
     low, high = figure.axes[1].get_ylim()
-    assert low < delta_ref < high
+    assert low < delta < high
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["Adam-PG", "TRPO", r"own $\delta$"]
+
+
+def test_the_alignment_error_is_points_without_the_first_update(tmp_path: Path) -> None:
+    suite = results(tmp_path, seeds=3)
+    curve = suite.groups[0].kpi("alignment_error")
+    steps, values = in_parts(curve)
+    assert steps.tolist() == curve.steps[1:].tolist()
+    np.testing.assert_array_equal(values, curve.values[:, 1:])
+    figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000)
+    assert {line.get_linestyle() for line in figure.axes[2].lines} == {"None"}
+    assert len(figure.axes[2].collections) == 2  # the intervals
+
+
+def test_the_small_print_has_three_lines_and_the_picture_the_whole_caption(tmp_path: Path) -> None:
+    suite = results(tmp_path, seeds=2)
+    figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000)
+    assert len(figure.legends[-1].get_title().get_text().splitlines()) <= 3
+    save_figure(figure, tmp_path / "x", "source")
+    assert "bars: range over runs" in Image.open(tmp_path / "x.png").info["Description"]
+
+
+@pytest.mark.parametrize("x", X_AXES)
+def test_learning_curves_over_steps_updates_and_time(tmp_path: Path, x: str) -> None:
+    suite = results(tmp_path, seeds=2)
+    figure = learning_curves(suite.groups, line_styles(suite.suite.variants), 60_000, {}, x)
+    lines = figure.axes[0].lines
+    assert len(lines) == (0 if x == "time" else 6)  # these runs did not record their processor time
+    if x == "updates":
+        assert xdata(lines[0])[-1] == 29
+
+
+def test_all_tasks_share_a_panel_where_they_have_a_scale(tmp_path: Path) -> None:
+    suite_dir = write_suite(tmp_path, ["hopper", "halfcheetah"], ["adam_pg", "npg"], 5, total_steps=60_000)
+    suite = gather(load_suite(suite_dir), 100)
+    over_all = aggregates(suite)
+    assert [one.variant for one in over_all] == ["adam_pg", "npg"]
+    runs = [scales()["Hopper-v5"].normalise(suite.groups[0].scores.values[:, -1]),
+            scales()["HalfCheetah-v5"].normalise(suite.groups[2].scores.values[:, -1])]  # fmt: skip
+    np.testing.assert_allclose(over_all[0].curve[-1], iqm(np.concatenate(runs)))
+    assert over_all[0].area_low is not None
+    assert over_all[0].area_low <= over_all[0].area <= (over_all[0].area_high or 0)
+    figure = learning_curves(suite.groups, line_styles(suite.suite.variants), 60_000, {}, aggregates=over_all)
+    assert figure.axes[-1].get_title() == "All 2 tasks"
+
+
+def test_a_label_names_a_variant_and_one_of_two_is_followed_by_the_name() -> None:
+    with labelled({"own": "Mine <b>", "ppo_b": "PPO"}):
+        assert [algorithm_name(v) for v in ("own", "ppo", "ppo_b", "own (external)", "x")] == [
+            "Mine <b>", "PPO (ppo)", "PPO (ppo_b)", "Mine <b> (external)", "x"]  # fmt: skip
+    assert algorithm_name("own") == "own"
 
 
 def test_bins_without_a_measurement_do_not_break_the_line(tmp_path: Path) -> None:
     suite = results(tmp_path, seeds=1)  # measured at steps 2048, 22528, 43008: in bins 1, 3 and 5
-    figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000, 0.02)
+    figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000)
     trace = figure.axes[0].lines[0]
     assert xdata(trace).tolist() == [10_000, 30_000, 50_000]
     assert np.isfinite(ydata(trace)).all()
@@ -156,14 +213,14 @@ def test_an_axis_of_steps_says_how_many_frames_one_is(tmp_path: Path) -> None:
         "Qbert": frames,
         "Seaquest": frames,
     }
-    pong = geometry(suite.groups[:1], line_styles(["adam_pg"]), 60_000, 0.02)
+    pong = geometry(suite.groups[:1], line_styles(["adam_pg"]), 60_000)
     assert {panel.get_xlabel() for panel in pong.axes} == {frames}
 
 
 def test_equal_data_give_equal_files(tmp_path: Path) -> None:
     suite = results(tmp_path, seeds=3)
     for name in ("one", "two"):
-        figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000, 0.02)
+        figure = geometry(suite.groups, line_styles(suite.suite.variants), 60_000)
         save_figure(figure, tmp_path / name, "v1, cells abc")
     for kind in (".png", ".pdf"):
         assert (tmp_path / "one").with_suffix(kind).read_bytes() == (tmp_path / "two").with_suffix(kind).read_bytes()
@@ -176,9 +233,9 @@ def test_equal_data_give_equal_files(tmp_path: Path) -> None:
 def test_a_figure_says_which_cells_it_shows(tmp_path: Path) -> None:
     suite = results(tmp_path, seeds=1)
     styles = line_styles(suite.suite.variants)
-    for figure in (learning_curves(suite.groups, styles, 60_000, {}), geometry(suite.groups, styles, 60_000, 0.02)):
+    for figure in (learning_curves(suite.groups, styles, 60_000, {}), geometry(suite.groups, styles, 60_000)):
         assert notes(figure).splitlines()[-1] == suite.source
-    one = geometry(suite.groups[:1], styles, 60_000, 0.02)
+    one = geometry(suite.groups[:1], styles, 60_000)
     assert notes(one).splitlines()[-1] == stamp(suite.groups[0].cells) != suite.source
 
 
@@ -210,7 +267,8 @@ def test_names() -> None:
 
 
 def notes(figure: Figure) -> str:
-    return "\n".join(legend.get_title().get_text() for legend in figure.legends)
+    """The caption, and the small print, whose last line is the source."""
+    return "\n".join([str(figure.get_label()), *(legend.get_title().get_text() for legend in figure.legends)])
 
 
 def xdata(line: Line2D) -> Floats:

@@ -359,7 +359,7 @@ def test_a_run_on_a_gpu_sees_the_one_that_it_was_handed_and_another_waits_for_it
     assert training.environ()["CUDA_VISIBLE_DEVICES"] == "GPU-a"
     assert "attempt 1 of 3 on GPU-a: " in cell.log
 
-    def start(name: str, *settings: str) -> subprocess.Popen[bytes]:
+    def start(name: str, *settings: str) -> subprocess.Popen[str]:
         command = cell.command(*settings, more=more)
         command[command.index("results/seed-0")] = f"results/{name}"
         return subprocess.Popen(command, cwd=cell.repository, text=True)
