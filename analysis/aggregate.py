@@ -1,8 +1,8 @@
 """Normalised learning curves over all tasks of a suite.
 
 The scale of a task is that of `analysis.mujoco_scores`. A point is the IQM of the normalised scores of all runs on all
-tasks, in which a run without a score yet counts as random, 0. For the interval the runs of each task are resampled
-among themselves. A variant has a curve where it has a run that counts on every task.
+tasks (their mean where a task has fewer than `MIN_RUNS`), in which a run without a score yet counts as random, 0. For
+the interval the runs of each task are resampled among themselves. A variant has a curve where it has a run that counts on every task.
 """
 
 from dataclasses import dataclass
@@ -41,13 +41,13 @@ class Aggregate:
 
     @property
     def area(self) -> float:
-        """IQM over all runs of the normalised area under the learning curve."""
-        return float(iqm(self.areas))
+        """Aggregate over all runs of the normalised area under the learning curve."""
+        return float(_centre(self.areas, self.low is None))
 
     @property
     def words(self) -> str:
         """What the curve is."""
-        return "IQM over all runs; 0: random actions, 1: best published"
+        return f"{'mean' if self.low is None else 'IQM'} over all runs; 0: random actions, 1: best published"
 
 
 def scale_of(group: Group) -> Scale | None:
@@ -69,6 +69,11 @@ def aggregates(results: Results) -> list[Aggregate]:
     return found
 
 
+def _centre(values: Floats, few: bool) -> Floats:
+    """Over the first axis, the runs of all tasks: IQM, or the mean where a task has too few for an interval."""
+    return np.asarray(values.mean(axis=0)) if few else iqm(values, axis=0)
+
+
 def _aggregate(variant: str, groups: list[Group]) -> Aggregate:
     normalised = [_normalised(group) for group in groups]
     pooled = np.concatenate(normalised)
@@ -86,7 +91,7 @@ def _aggregate(variant: str, groups: list[Group]) -> Aggregate:
         areas = iqm(np.concatenate([scores.mean(axis=1)[draws] for scores, draws in pairs], axis=1))
         area_low, area_high = map(float, percentile_interval(areas, sizes))
     steps = np.median([group.scores.steps for group in groups], axis=0)
-    curve, areas = iqm(pooled, axis=0), pooled.mean(axis=1)
+    curve, areas = _centre(pooled, low is None), pooled.mean(axis=1)
     return Aggregate(variant, len(groups), steps, curve, low, high, areas, area_low, area_high)
 
 
