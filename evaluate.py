@@ -1,16 +1,19 @@
-"""Replay a finished policy with the normaliser as training left it, and print the returns.
+"""Replay a finished policy with the normaliser as training left it, and print the returns; or watch it.
 
     python evaluate.py run_dir=results/adhoc/runs/hopper/trpo/seed-0
+    python evaluate.py run_dir=results/adhoc/runs/hopper/trpo/seed-0 video=hopper.mp4 episodes=3
 
 Settings: run_dir; episodes of each mode and max_steps of an episode (default: as in the run); seed (default: the run's
 own evaluation seeds, which give its evaluation.parquet again). A task that is code of a module, env.id=module:Task, is
-refused unless env.id=module:Task stands here, too: a run directory alone makes nothing run. Without the run's GPU it is
-replayed on the CPU.
+refused unless env.id=module:Task stands here, too, and so are wrappers without env.wrappers=module:Class,module:Class:
+a run directory alone makes nothing run. Without the run's GPU it is replayed on the CPU.
+
+With video=FILE.mp4 or FILE.gif its most likely actions are drawn for so many episodes (default: 3), the best and the
+worst marked; with render=human they are shown in a window. These episodes have random streams of their own.
 
 Exit codes: 0 replayed; 1 the task failed; 2 refused, in one line.
 """
 
-import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -27,13 +30,12 @@ from command.failures import describe
 from command.output import never_fail
 from command.refusals import refuse
 from envs.evaluation import EvaluationConfig, evaluate
-from envs.normalisers import ObservationNormaliser
-from envs.tasks import make, spaces
-from settings import RunConfig, typed
+from envs.tasks import RenderMode
+from fisherbench.policy import LoadedPolicy, load_policy
 from tracking import checkpoint
-from tracking.manifest import MANIFEST, read_manifest
-from tracking.record import CHECKPOINT, damage
-from training.learner import build_policy, seed_sequences
+from training.learner import seed_sequences
+
+WATCHED = 3  # episodes of a video
 
 
 @dataclass
@@ -44,97 +46,99 @@ class ReplayConfig:
     episodes: int | None = None
     max_steps: int | None = None
     seed: int | None = None
+    video: str | None = None
+    render: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and self.seed < 0:
+            raise ValueError(f"seed={self.seed}: must not be negative")
+        if self.render not in (None, "human"):
+            raise ValueError(f"render={self.render}: unknown; choose human, or give video=FILE.mp4")
+        if self.watches and self.episodes is not None and self.episodes < 1:
+            raise ValueError(f"episodes={self.episodes}: must be at least 1 to be seen")
+        if self.video is not None and self.render is not None:
+            raise ValueError("render=human: shows a policy and writes no video; give one of video and render")
+
+    @property
+    def watches(self) -> bool:
+        """Whether episodes are drawn instead of the evaluation played again."""
+        return self.video is not None or self.render is not None
 
 
-def replay(settings: ReplayConfig, task: str | None = None) -> list[dict[str, Any]]:
-    """Rows as in `evaluation.parquet`. `task`: the `env.id` with a module that may be imported.
+@dataclass(frozen=True)
+class Trusted:
+    """Code that the user names, which a run may ask for: its task's `env.id`, and classes of `env.wrappers`."""
+
+    task: str | None = None
+    wrappers: tuple[str, ...] = ()
+
+
+def replay(settings: ReplayConfig, trusted: Trusted = Trusted()) -> list[dict[str, Any]]:
+    """Rows as in `evaluation.parquet`.
 
     Raises:
         ValueError: run_dir holds no finished run, its settings are none that can be replayed, or one is out of range.
         tracking.checkpoint.CheckpointError: the run's checkpoint cannot be read, or is not of these settings.
         FloatingPointError: the task went wrong.
     """
-    if settings.seed is not None and settings.seed < 0:
-        raise ValueError(f"seed={settings.seed}: must not be negative")
-    run_dir = Path(settings.run_dir)
-    manifest = read_manifest(run_dir)
-    if manifest is None or manifest["state"] != "finished":
-        holds = "no run" if manifest is None else f"a run that is {manifest['state']}"
-        raise ValueError(f"run_dir={run_dir}: holds {holds}; give the directory of a finished run")
-    if (harm := damage(run_dir, manifest, whole=True)) or manifest["config"] is None:
-        raise ValueError(
-            f"run_dir={run_dir}: damaged ({harm or 'manifest.json: without its settings'}); train it again"
-        )
-    config = recorded_settings(run_dir / MANIFEST, manifest["config"], task)
-    evaluation = EvaluationConfig(
-        config.evaluation.episodes if settings.episodes is None else settings.episodes,
-        config.evaluation.max_steps if settings.max_steps is None else settings.max_steps,
-    )
-    seeds = (
-        seed_sequences(config.seed)["evaluation"] if settings.seed is None else np.random.SeedSequence(settings.seed)
-    )
-
-    envs = make(config.env, 1)
-    sizes = spaces(envs)
-    envs.close()
-    policy = build_policy(config, sizes, torch.Generator())
-    rollout = config.rollout
-    normaliser = ObservationNormaliser(sizes.observation_shape, rollout.normalise_observations, rollout.clip)
-    content = checkpoint.load(run_dir / CHECKPOINT)
-    try:
-        learner = content["state"]["learner"]
-        policy.load_state_dict(learner["policy"])
-        normaliser.load_state_dict(learner["collector"]["observation_normaliser"])
-    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise checkpoint.CheckpointError(f"{run_dir / CHECKPOINT}: not a state of this run ({reason})") from error
+    policy = load_policy(settings.run_dir, trusted.task, trusted.wrappers)
+    config = policy.config
+    seed = settings.seed
+    seeds = seed_sequences(config.seed)["evaluation"] if seed is None else np.random.SeedSequence(seed)
     torch.set_num_threads(config.threads)
-    return evaluate(config.env, evaluation, policy.actor(), policy.distribution.noise, normaliser, seeds)
+    return evaluate(
+        config.env,
+        _evaluation(settings, policy),
+        policy.network.actor(),
+        policy.network.distribution.noise,
+        policy.normaliser,
+        seeds,
+    )
 
 
-def recorded_settings(manifest: Path, recorded: dict[str, Any] | None, task: str | None) -> RunConfig:
-    """The settings of a run that a manifest records, for this machine. ValueError for what may not be taken from it.
+def watch(settings: ReplayConfig, trusted: Trusted = Trusted()) -> list[str]:
+    """Draw episodes as the settings ask for; returns a line about each. Errors as `replay`."""
+    from fisherbench import video  # which loads what draws
 
-    A run directory may come from anybody: no module that it names is imported unless the user names it as `task`, and
-    nothing in it is looked up here.
-    """
-    if not recorded:
-        raise ValueError(f"{manifest}: records no settings")
-    if "${" in json.dumps(recorded):
-        raise ValueError(f"{manifest}: a setting holds ${{...}}; a run records values, and nothing is looked up for it")
-    config = OmegaConf.create(recorded)
-    env_id = str(OmegaConf.select(config, "env.id", default=""))
-    if task not in (None, env_id):
-        raise ValueError(f"env.id={task}: the run's task is {env_id or 'another'}; leave env.id out, or repeat that")
-    if ":" in env_id and task is None:
-        raise ValueError(
-            f"{manifest}: its task is code of the module {env_id.rpartition(':')[0]}; if you trust it, "
-            f"add env.id={env_id}"
-        )
-    device, _, index = str(config.get("device")).partition(":")
-    gpus = torch.cuda.device_count()
-    if device == "cuda" and (index or "0").isdecimal() and int(index or 0) >= gpus:
-        config.device = "cuda" if gpus else "cpu"
-        print(f"the run's device is not here: replayed on {config.device}, where rounding differs", file=sys.stderr)
-    try:
-        return typed(config)
-    except (AttributeError, TypeError, ImportError) as error:
-        raise ValueError(f"{manifest}: its settings are not those of a run ({describe(error)})") from error
+    file = None if settings.video is None else Path(settings.video)
+    if file is None:
+        video.check_screen()
+    else:
+        video.check_video(file)
+    policy = load_policy(settings.run_dir, trusted.task, trusted.wrappers)
+    torch.set_num_threads(policy.config.threads)
+    count = WATCHED if settings.episodes is None else settings.episodes
+    mode: RenderMode = "human" if file is None else "rgb_array"
+    max_steps = _evaluation(settings, policy).max_steps
+    episodes = list(video.play(policy, count, settings.seed or 0, mode, max_steps))
+    if file is not None:
+        video.write_video(file, episodes, video.frames_per_second(policy))
+    return video.captions(episodes)
 
 
-def read_arguments(arguments: Sequence[str]) -> tuple[ReplayConfig, str | None]:
-    """The settings of a command line, and its `env.id`. Both this and run_dir are the text that they are."""
+def _evaluation(settings: ReplayConfig, policy: LoadedPolicy) -> EvaluationConfig:
+    own = policy.config.evaluation
+    return EvaluationConfig(
+        own.episodes if settings.episodes is None else settings.episodes,
+        own.max_steps if settings.max_steps is None else settings.max_steps,
+    )
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[ReplayConfig, Trusted]:
+    """The settings of a command line, and the code that it names. Paths and names are the text that they are."""
     given = {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
-    text = {key: given[key] for key in ("run_dir", "env.id") if key in given}
+    text = {key: given[key] for key in ("run_dir", "video", "env.id", "env.wrappers") if key in given}
     others = [argument for argument in arguments if argument.partition("=")[0] not in text]
     settings = OmegaConf.merge(OmegaConf.structured(ReplayConfig), OmegaConf.from_cli(others))
-    if "run_dir" in text:
-        settings.run_dir = text["run_dir"]
+    for key in ("run_dir", "video"):
+        if key in text:
+            OmegaConf.update(settings, key, text[key])
     replay_config = OmegaConf.to_object(settings)
     assert isinstance(replay_config, ReplayConfig)
     if not replay_config.run_dir.strip():
         raise ValueError("run_dir: is empty; name the directory of a finished run")
-    return replay_config, text.get("env.id")
+    wrappers = tuple(name.strip() for name in text.get("env.wrappers", "").strip("[]").split(",") if name.strip())
+    return replay_config, Trusted(text.get("env.id"), wrappers)
 
 
 def main(arguments: list[str]) -> int:
@@ -143,8 +147,13 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     never_fail()
+    rows: list[dict[str, Any]] = []
     try:
-        rows = replay(*read_arguments(arguments))
+        settings, trusted = read_arguments(arguments)
+        if settings.watches:
+            print("\n".join(f"episode {line}" for line in watch(settings, trusted)))
+        else:
+            rows = replay(settings, trusted)
     except (ValueError, OSError, checkpoint.CheckpointError, OmegaConfBaseException) as error:
         return refuse(error, "evaluate.py")
     except FloatingPointError as error:

@@ -315,7 +315,7 @@ def test_replaying_a_finished_run_gives_its_evaluation_again(
         (["run_dir={}/nothing"], "holds no run"),
         (["run_dir={}", "seed=-1"], "seed=-1"),
         (["run_dir={}", "episode=3"], "episode: no such setting; python evaluate.py --help lists them all"),
-        (["run_dir={}", "render=true"], "render: no such setting"),
+        (["run_dir={}", "render=3d"], "render=3d: unknown; choose human"),
         (["run_dir="], "run_dir: is empty"),
         (["episodes=3"], "run_dir: must be given"),
         ([], "Settings:"),
