@@ -39,7 +39,7 @@ def test_iqm_equals_rliable(algorithm: str) -> None:
 
 @pytest.mark.parametrize(
     ("aggregate", "statistic"),
-    [("iqm", iqm), ("mean", lambda x: x.mean(axis=-1)), ("median", None)],
+    [("iqm", iqm), ("mean", lambda x: x.mean(axis=-1)), ("median", None), ("optimality_gap", optimality_gap)],
 )
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_stratified_interval_agrees_with_rliable(
@@ -124,6 +124,16 @@ def test_optimality_gap_and_profile_equal_rliable(algorithm: str) -> None:
     assert optimality_gap(scores) == pytest.approx(expected, rel=1e-14)
     profile = performance_profile(scores, np.array(ORACLE["taus"]))
     np.testing.assert_allclose(profile, ORACLE["performance_profile"][algorithm], rtol=1e-14)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_intervals_of_the_profile_agree_with_rliable(algorithm: str) -> None:
+    scores = np.array(ORACLE["scores"][algorithm])
+    lows, highs = (np.array(end) for end in ORACLE["performance_profile_ci"][algorithm])
+    for tau, low, high in zip(ORACLE["taus"][1:6], lows[1:6], highs[1:6], strict=True):
+        above = lambda pooled, tau=tau: performance_profile(pooled, np.array([tau]))[..., 0]  # noqa: E731
+        found = bootstrap_interval(scores, np.random.default_rng(1), above, 5_000, widened=False)
+        assert found == pytest.approx((low, high), abs=1.01 / scores.size)  # one run of sixty
 
 
 @pytest.mark.parametrize("pair", ["npg,adam_pg", "ppo,npg"])
