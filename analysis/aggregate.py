@@ -2,7 +2,8 @@
 
 The scale of a task is that of `analysis.mujoco_scores`. A point is the IQM of the normalised scores of all runs on all
 tasks (their mean where a task has fewer than `MIN_RUNS`), in which a run without a score yet counts as random, 0. For
-the interval the runs of each task are resampled among themselves. A variant has a curve where it has a run that counts on every task.
+the interval the runs of each task are resampled among themselves. A variant has a curve where it has a run that counts
+on every task.
 """
 
 from dataclasses import dataclass
