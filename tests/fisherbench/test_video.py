@@ -1,5 +1,6 @@
 """Videos decoded again: pictures, captions, speed; and that watching changes nothing."""
 
+import os
 import re
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def episode(colour: int, length: int, episode_return: float) -> Episode:
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
-    capture, frames = cv2.VideoCapture(str(path)), []
+    capture = cv2.VideoCapture(str(path))
+    frames: list[np.ndarray] = []
     while True:
         there, frame = capture.read()
         if not there:
@@ -102,7 +104,7 @@ def test_a_renderer_is_tried_and_its_lack_told_in_one_line(monkeypatch: pytest.M
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     monkeypatch.setattr(video, "_TRIAL", "import os, sys; sys.exit(os.environ['MUJOCO_GL'] != 'osmesa')")
     choose_renderer()
-    assert video.os.environ["MUJOCO_GL"] == "osmesa"
+    assert os.environ["MUJOCO_GL"] == "osmesa"
     monkeypatch.delenv("MUJOCO_GL")
     monkeypatch.setattr(video, "_TRIAL", "raise SystemExit(1)")
     with pytest.raises(ValueError, match=re.escape("apt-get install libegl1 libgl1-mesa-dri, or libosmesa6")):
