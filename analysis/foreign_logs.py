@@ -34,9 +34,10 @@ def read_runs(path: Path, tag: str = "") -> list[Rows]:
     """
     if path.is_dir():
         monitors = sorted(path.glob("*monitor.csv"))
-        if files := monitors or sorted(path.glob("*tfevents*")):
-            runs = [_monitor(file) if monitors else _events(file, tag) for file in files]
-            return [_joined(runs) if monitors else sorted(row for run in runs for row in run)]
+        if monitors:
+            return [_joined([_monitor(file) for file in monitors])]
+        if events := sorted(path.glob("*tfevents*")):
+            return [sorted(row for file in events for row in _events(file, tag))]
         raise ValueError(f"{path}: has neither *monitor.csv nor *tfevents* files")
     if not path.is_file():
         raise ValueError(f"{path}: no such file or folder")

@@ -399,3 +399,11 @@ def test_games_of_a_suite_have_their_names_in_paths(name: str, steps: int) -> No
         game = cell.env.removeprefix("atari_")
         assert {"env=atari", f"env.game={game}"} <= set(cell.overrides)
         assert cell.run_dir == f"results/{name}/runs/atari_{game}/{cell.variant}/seed-{cell.seed}"
+
+
+def test_the_labels_of_algorithms_and_variants_are_in_the_plan(repository: Path) -> None:
+    """A variant without a label of its own keeps its name, since its algorithm's is that of another."""
+    named = ["algorithm=npg", "algorithm.label='NPG, fixed'"]
+    variants = {"npg_fixed": ["algorithm=npg"], "npg_named": named}
+    suite = load(repository, algorithms=["npg"], variants=variants, baseline="npg")
+    assert suite.describe()["labels"] == {"npg": "NPG", "npg_named": "NPG, fixed"}
