@@ -219,10 +219,18 @@ def _labels(variants: Mapping[str, tuple[str, list[str]]], root: Path) -> dict[s
     for variant, (algorithm, overrides) in variants.items():
         own = [override.partition("=")[2] for override in overrides if override.lstrip("+").startswith(_LABEL)]
         if not own and variant == algorithm:
-            own = [_read_yaml(root / "conf" / "algorithm" / f"{algorithm}.yaml").get("label", "")]
+            own = [_label_in(root / "conf" / "algorithm" / f"{algorithm}.yaml")]
         if own and isinstance(own[-1], str) and (label := own[-1].strip("'\"")):
             labels[variant] = label
     return labels
+
+
+def _label_in(path: Path) -> Any:
+    """The label in an algorithm's file; empty where it has none or is no mapping, which composing it will say."""
+    try:
+        return _read_yaml(path).get("label", "")
+    except SuiteError:
+        return ""
 
 
 def _drawn(search: Any, root: Path) -> dict[str, list[str]]:

@@ -45,7 +45,7 @@ def suite_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.__main__.write_figures", lambda results, folder: folder.mkdir())
+    monkeypatch.setattr("analysis.__main__.write_figures", lambda results, folder, external=(): folder.mkdir())
 
 
 def change_plan(suite_dir: Path, **entries: Any) -> None:

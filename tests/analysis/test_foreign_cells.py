@@ -30,7 +30,7 @@ def run_dirs(suite_dir: Path) -> list[Path]:
 
 
 def test_damaged_and_unreadable_runs_are_left_out_by_name(suite_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.__main__.write_figures", lambda results, folder: folder.mkdir())
+    monkeypatch.setattr("analysis.__main__.write_figures", lambda results, folder, external=(): folder.mkdir())
     cut, odd, binary, _ = run_dirs(suite_dir)
     manifest = json.loads((cut / "manifest.json").read_text())
     rows = pq.read_table(cut / "progress.parquet")

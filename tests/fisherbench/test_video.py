@@ -101,7 +101,8 @@ def test_what_cannot_be_watched_is_refused(
 
 
 def test_a_renderer_is_tried_and_its_lack_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setenv("MUJOCO_GL", "")  # so that it is as before in the end, for processes of other tests
+    monkeypatch.delenv("MUJOCO_GL")
     monkeypatch.setattr(video, "_TRIAL", "import os, sys; sys.exit(os.environ['MUJOCO_GL'] != 'osmesa')")
     choose_renderer()
     assert os.environ["MUJOCO_GL"] == "osmesa"

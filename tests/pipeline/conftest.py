@@ -113,6 +113,7 @@ for cell in json.loads((results / "suite.json").read_text())["cells"]:
     rows.append(f"{cell['env']} {cell['variant']} {cell['seed']} {status['status']} {status['reason']}")
 (results / "tables").mkdir(exist_ok=True)
 (results / "tables" / "index.md").write_text("\\n".join(rows))
+(results / "report.html").touch()
 """
 
 

@@ -24,7 +24,7 @@ def identity(cell: Cell) -> CellIdentity:
 
 def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the figures out, which take most of the time."""
-    monkeypatch.setattr("analysis.__main__.write_figures", lambda results, folder: folder.mkdir())
+    monkeypatch.setattr("analysis.__main__.write_figures", lambda results, folder, external=(): folder.mkdir())
 
 
 def write_suite(repository: Path, monkeypatch: pytest.MonkeyPatch, text: str = SUITE) -> Suite:

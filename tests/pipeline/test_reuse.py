@@ -26,6 +26,7 @@ results = Path(sys.argv[1])
 cells = json.loads((results / "suite.json").read_text())["cells"]
 (results / "tables").mkdir(exist_ok=True)
 (results / "tables" / "index.md").write_text("\\n".join(cell.get("published", cell["run_dir"]) for cell in cells))
+(results / "report.html").touch()
 """
 ECHO = "import sys; print(sys.argv[1:])\n"
 

@@ -399,3 +399,12 @@ def test_games_of_a_suite_have_their_names_in_paths(name: str, steps: int) -> No
         game = cell.env.removeprefix("atari_")
         assert {"env=atari", f"env.game={game}"} <= set(cell.overrides)
         assert cell.run_dir == f"results/{name}/runs/atari_{game}/{cell.variant}/seed-{cell.seed}"
+
+
+def test_the_labels_of_algorithms_and_variants_are_in_the_plan(repository: Path) -> None:
+    """A variant without a label of its own keeps its name, since its algorithm's is that of another."""
+    (repository / "conf" / "algorithm" / "trpo.yaml").write_text("name: trpo\nlabel: TRPO\n")
+    named = ["algorithm=trpo", "algorithm.label='TRPO, wide'"]
+    variants = {"trpo_b": ["algorithm=trpo"], "trpo_c": named}
+    suite = load(repository, algorithms=["trpo"], variants=variants, baseline="trpo")
+    assert suite.describe()["labels"] == {"trpo": "TRPO", "trpo_c": "TRPO, wide"}
