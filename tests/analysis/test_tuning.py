@@ -58,7 +58,7 @@ def test_a_configuration_of_which_a_run_is_missing_has_no_score_and_comes_last(s
 
 def test_a_search_has_its_own_tables_and_figure(searched: Path) -> None:
     analyse(searched, resamples=10)
-    assert {path.stem for path in (searched / "tables").glob("*.csv")} == {"tuning", "cells"}
+    assert {path.stem for path in (searched / "tables").glob("*.csv")} == {"tuning", "cells", "curves"}
     assert {path.name for path in (searched / "figures").iterdir()} == {"tuning.png", "tuning.pdf"}
     table = (searched / "tables" / "tuning.md").read_text()
     assert "| the defaults |" in table
