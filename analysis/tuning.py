@@ -100,6 +100,9 @@ def figure(results: Results) -> Figure:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_xlabel("rank of the configuration")
         panel.set_ylabel("normalised score, mean over tasks")
-        panel.legend(loc="best", frameon=False, ncols=1 if len(algorithms) <= len(KNOWN) else 2)
+        if algorithms:
+            panel.legend(loc="best", frameon=False, ncols=1 if len(algorithms) <= len(KNOWN) else 2)
+        else:
+            panel.text(0.5, 0.5, "no configuration is complete", ha="center", transform=panel.transAxes)
         drawn.supxlabel(f"rings: the defaults. {results.source}", fontsize=5, x=0.01, ha="left")
     return drawn

@@ -70,6 +70,14 @@ def test_a_search_has_its_own_tables_and_figure(searched: Path) -> None:
     assert "configurations" in json.loads((searched / "suite.json").read_text())
 
 
+def test_a_search_that_has_just_begun_is_shown_as_such(searched: Path) -> None:
+    for run_dir in (searched / "runs" / "hopper").glob("*/seed-1"):
+        shutil.rmtree(run_dir)
+    results = gather(load_suite(searched), 10)
+    assert all(trial.rank is None for trial in trials(results))
+    assert [text.get_text() for text in figure(results).axes[0].texts] == ["no configuration is complete"]
+
+
 def test_the_area_counts_what_comes_before_the_first_score_as_random() -> None:
     values, measured = np.array([np.nan, 10.0, 30.0, 50.0]), np.array([0, 1, 1, 1])
     assert Scale(10.0, 50.0).area(Curve(np.arange(4.0), values, measured)) == pytest.approx((0 + 0 + 0.5 + 1) / 4)
