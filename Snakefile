@@ -25,7 +25,8 @@ from pipeline.overview import overview, state_of
 from pipeline.portion import PartError, portion
 from pipeline.refusals import describe, refused_by_train, uncomposable
 from pipeline.reuse import digest, is_planned, plan, reusable
-from pipeline.suites import RUN_DIR, SuiteError, device_of, load_suites
+from pipeline.suite_file import SuiteError
+from pipeline.suites import RUN_DIR, device_of, load_suites
 
 never_fail()
 CONTENTS = Contents()

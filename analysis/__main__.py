@@ -10,16 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from analysis import aggregate
+from analysis.aggregate import over_all_tasks
 from analysis.cells import load_suite
-from analysis.claims_figure import figure as claims_figure
 from analysis.external import External, read_external
 from analysis.figures import X_AXES, learning_curves, save_figure
 from analysis.figures import alignment_curves as alignment_figure
+from analysis.figures import claims as claims_figure
 from analysis.figures import geometry as geometry_figure
 from analysis.figures import literature as literature_figure
+from analysis.figures import tuning as tuning_figure
 from analysis.groups import Results, gather, source
-from analysis.literature import beside, literature
+from analysis.literature import beside
 from analysis.provenance import PROVENANCE, benchmark, cells_hash, describe, lost
 from analysis.report.suite import REPORT, report
 from analysis.statistics import RESAMPLES
@@ -34,11 +35,11 @@ from analysis.tables.formats import Table
 from analysis.tables.geometry import alignment, geometry
 from analysis.tables.human_normalised import human_normalised
 from analysis.tables.index import index
+from analysis.tables.literature import literature
 from analysis.tables.outcomes import aggregates, outcomes, planned_contrasts, thresholds
 from analysis.tables.relations import correlations, model
 from analysis.tables.sample_efficiency import sample_efficiency
 from analysis.tables.tuning import tuning
-from analysis.tuning import figure as tuning_figure
 from tracking.files import write_json
 
 TABLES = "tables"
@@ -145,8 +146,9 @@ def write_figures(results: Results, folder: Path, external: tuple[External, ...]
     if on_trial := claims_figure(results):
         save_figure(on_trial, folder / "claims", results.source)
     styles = line_styles(suite.variants) | external_styles(curves.variant for curves in external)
-    over_all = aggregate.aggregates(results)
-    for x in X_AXES:
+    over_all = over_all_tasks(results)
+    timed = any(cell.run and cell.run.cpu_time is not None for group in results.groups for cell in group.runs)
+    for x in (x for x in X_AXES if timed or x != "time"):
         figure = learning_curves(results.groups, styles, suite.total_steps, results.random, x, over_all, external)
         save_figure(figure, folder / ("learning_curves" if x == "steps" else f"learning_curves_{x}"), results.source)
     if found := beside(results):

@@ -1,20 +1,17 @@
-"""Normalised learning curves over all tasks of a suite.
+"""Normalised learning curves over all tasks of a suite: the runs that outcomes are made of (`analysis.outcomes`).
 
-The scale of a task is that of `analysis.mujoco_scores`. A point is the IQM of the normalised scores of all runs on all
-tasks (their mean where a task has fewer than `MIN_RUNS`), in which a run without a score yet counts as random, 0. For
-the interval the runs of each task are resampled among themselves. A variant has a curve where it has a run that counts
-on every task.
+A point aggregates the normalised scores of all runs on all tasks, and the runs of each task are resampled among
+themselves (`analysis.statistics.estimate`). A variant has a curve where it has a run that counts on every task.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.cells import values_of
 from analysis.curves import Floats
-from analysis.groups import Group, Results
-from analysis.mujoco_scores import Scale, scales
-from analysis.statistics import MIN_RUNS, iqm, percentile_interval
+from analysis.groups import Results
+from analysis.outcomes import Achieved, all_achieved, draws_of
+from analysis.statistics import Estimate, estimate
 from analysis.style import ordered
 
 RESAMPLES = 500
@@ -25,80 +22,53 @@ RESAMPLES = 500
 class Aggregate:
     """One variant's normalised scores over `tasks` tasks.
 
-    `steps`, `curve`, `low` and `high` are (K,), without ends where some task has too few runs for an interval; `areas`
-    are the means over the grid of the curves of all runs on all tasks, (runs,), `area_low` and `area_high` the ends of
-    the interval of their IQM.
+    Attributes:
+        steps: the grid, (K,).
+        points: aggregate at every point of it, with its interval or range.
+        area: of the normalised area under the learning curve, as the tables have it.
+        words: what the curve is.
     """
 
     variant: str
     tasks: int
     steps: Floats
-    curve: Floats
-    low: Floats | None
-    high: Floats | None
-    areas: Floats
-    area_low: float | None
-    area_high: float | None
+    points: tuple[Estimate, ...]
+    area: Estimate
+    words: str
 
     @property
-    def area(self) -> float:
-        """Aggregate over all runs of the normalised area under the learning curve."""
-        return float(_centre(self.areas, self.low is None))
+    def curve(self) -> Floats:
+        return np.array([point.value for point in self.points])
 
     @property
-    def words(self) -> str:
-        """What the curve is."""
-        return f"{'mean' if self.low is None else 'IQM'} over all runs; 0: random actions, 1: best published"
+    def band(self) -> tuple[Floats, Floats] | None:
+        """Ends of the pointwise interval, (K,) each; None where a task has too few runs for one."""
+        if not self.area.is_interval:
+            return None
+        return np.array([point.low for point in self.points]), np.array([point.high for point in self.points])
 
 
-def scale_of(group: Group) -> Scale | None:
-    """The scale of the task that the runs of a group are of; None where it has none."""
-    ids = values_of("env.id", group.cells)
-    return scales().get(str(ids[0])) if len(ids) == 1 else None
-
-
-def aggregates(results: Results) -> list[Aggregate]:
-    """The curves of all variants that have one; none of a suite with fewer than two tasks on the scale."""
-    envs = {group.env for group in results.groups if scale_of(group)}
-    if len(envs) < 2 or envs != set(results.suite.envs):
+def over_all_tasks(results: Results) -> list[Aggregate]:
+    """The curves of all variants that have one; none of a suite with fewer than two tasks, or one without a scale."""
+    found, envs = all_achieved(results), results.suite.envs
+    if len(envs) < 2:
         return []
-    found = []
-    for variant in ordered(results.suite.variants):
-        groups = [group for group in results.groups if group.variant == variant and group.runs]
-        if {group.env for group in groups} == envs:
-            found.append(_aggregate(variant, groups))
-    return found
+    of_games = {True: "a human tester", False: "best published"}
+    goal = " or ".join(dict.fromkeys(of_games[env in results.references] for env in envs))
+    return [
+        _aggregate(variant, [found[env, variant] for env in envs], results.resamples, goal)
+        for variant in ordered(results.suite.variants)
+        if all((env, variant) in found for env in envs)
+    ]
 
 
-def _centre(values: Floats, few: bool) -> Floats:
-    """Over the first axis, the runs of all tasks: IQM, or the mean where a task has too few for an interval."""
-    return np.asarray(values.mean(axis=0)) if few else iqm(values, axis=0)
-
-
-def _aggregate(variant: str, groups: list[Group]) -> Aggregate:
-    normalised = [_normalised(group) for group in groups]
-    pooled = np.concatenate(normalised)
-    low = high = area_low = area_high = None
-    if min(len(group.runs) for group in groups) >= MIN_RUNS:
-        pairs = [(scores, group.draws) for scores, group in zip(normalised, groups, strict=True)]
-        sizes = [len(group.runs) for group in groups]
-        ends = [
-            percentile_interval(
-                iqm(np.concatenate([scores[:, k][draws[:RESAMPLES]] for scores, draws in pairs], axis=1)), sizes
-            )
-            for k in range(pooled.shape[1])
-        ]
-        low, high = (np.array(end) for end in zip(*ends, strict=True))
-        areas = iqm(np.concatenate([scores.mean(axis=1)[draws] for scores, draws in pairs], axis=1))
-        area_low, area_high = map(float, percentile_interval(areas, sizes))
-    steps = np.median([group.scores.steps for group in groups], axis=0)
-    curve, areas = _centre(pooled, low is None), pooled.mean(axis=1)
-    return Aggregate(variant, len(groups), steps, curve, low, high, areas, area_low, area_high)
-
-
-def _normalised(group: Group) -> Floats:
-    """Normalised scores on the grid, (runs, K), 0 before the first."""
-    scale = scale_of(group)
-    assert scale is not None
-    scores = group.scores
-    return np.where(scores.measurements > 0, scale.normalise(scores.values), 0.0)
+def _aggregate(variant: str, tasks: list[Achieved], resamples: int, goal: str) -> Aggregate:
+    draws = [draws_of(one, resamples) for one in tasks]
+    curves = [np.stack([run.curve for run in one.runs]) for one in tasks]
+    few = [drawn[:RESAMPLES] for drawn in draws]
+    points = tuple(estimate([runs[:, k] for runs in curves], few) for k in range(curves[0].shape[1]))
+    area = estimate([one.values("area") for one in tasks], draws)
+    steps = np.median([run.steps for one in tasks for run in one.runs], axis=0)
+    aggregated = "IQM" if area.is_interval else "mean"
+    words = f"{aggregated} over all runs; 0: random actions, 1: {goal}"
+    return Aggregate(variant, len(tasks), steps, points, area, words)

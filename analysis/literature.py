@@ -12,14 +12,10 @@ from pathlib import Path
 from analysis.cells import values_of
 from analysis.groups import Group, Results
 from analysis.statistics import MIN_RUNS, percentile_interval
-from analysis.style import algorithm_name, environment_name
-from analysis.tables.formats import Record, Table, interval, number
-from analysis.tables.words import closing_words
 
 TABLE = Path(__file__).with_suffix(".csv")
 RELATIVES = {"adam_pg": ("a2c", "reinforce")}
 """Published algorithms that are nearest to one of ours, and not the same."""
-NAMES = {"ppo": "PPO", "trpo": "TRPO", "acktr": "ACKTR", "npg": "NPG", "a2c": "A2C", "reinforce": "REINFORCE"}
 GAMES = "ALE v5"
 SAME_BUDGET = 0.05
 """Share by which two budgets may differ and still be one."""
@@ -99,77 +95,9 @@ def _beside(group: Group, published: Published, version: str, results: Results) 
     return Beside(group, published, tuple(name for name, different in differs.items() if different))
 
 
-def literature(results: Results) -> Table:
-    """Per group and published score: ours with its interval, the published one, and what differs between the two."""
-    found = beside(results)
-    caption = (
-        f"Published scores beside those of suite {results.suite.name}. Here: final score, IQM over runs [interval over "
-        f"runs, from {MIN_RUNS} on]. Comparable is a published score of the same algorithm, task version and budget "
-        "that is a mean at the end of the budget, as here; another is marked with * and with what differs: algorithm, "
-        "version of the task, budget, or statistic, such as the maximum over the run. Evaluations in place of training "
-        f"episodes count as the same statistic. Nothing is ranked. {closing_words(results)}"
-    )
-    header = ["Environment", "Algorithm", "Here", "Published", "± or interval", "Runs", "Differs in", "Source"]
-    words = ("Environment", "Algorithm", "Differs in", "Source")
-    rows = [_row(one) for one in found]
-    return Table(
-        "literature",
-        "Beside the literature",
-        caption,
-        [_record(one) for one in found],
-        header,
-        rows,
-        results.source,
-        words,
-    )
-
-
 def ends(group: Group) -> tuple[float | None, float | None]:
     """The interval of the final score over runs; None where there are too few runs for one."""
     if len(group.runs) < MIN_RUNS:
         return None, None
     low, high = percentile_interval(group.resampled_finals, [len(group.runs)])
     return float(low), float(high)
-
-
-def _record(one: Beside) -> Record:
-    low, high = ends(one.group)
-    published = one.published
-    return {
-        "env": one.group.env,
-        "variant": one.group.variant,
-        "iqm": one.group.final,
-        "low": low,
-        "high": high,
-        "runs": len(one.group.runs),
-        "published_algorithm": published.algorithm,
-        "published_version": published.version,
-        "published_steps": published.steps,
-        "published_score": published.score,
-        "published_spread": published.spread,
-        "published_runs": published.runs,
-        "statistic": published.statistic,
-        "comparable": not one.differs,
-        "differs": " ".join(one.differs),
-        "source": published.source,
-    }
-
-
-def _row(one: Beside) -> list[str]:
-    published = one.published
-    said = {
-        "algorithm": NAMES[published.algorithm],
-        "version": published.version,
-        "budget": f"{published.steps:,} steps",
-        "statistic": published.statistic,
-    }
-    return [
-        environment_name(one.group.env),
-        algorithm_name(one.group.variant),
-        interval(one.group.final, *ends(one.group)),
-        number(published.score) + ("*" if one.differs else ""),
-        published.spread or "–",
-        published.runs or "–",
-        "; ".join(said[name] for name in one.differs) or "–",
-        published.source,
-    ]

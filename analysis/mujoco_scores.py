@@ -5,9 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from analysis.curves import Curve, Floats
+from analysis.curves import Floats
 
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -21,14 +19,6 @@ class Scale(NamedTuple):
     def normalise(self, scores: Floats) -> Floats:
         """(score − random) / (reference − random), of the same shape; above 1 beyond the reference."""
         return (scores - self.random) / (self.reference - self.random)
-
-    def area(self, curve: Curve) -> float:
-        """Normalised area under a learning curve: the mean over its grid of the normalised score.
-
-        Where no score is reached yet it counts as that of random actions, 0. NaN where a score came out NaN.
-        """
-        values = np.where(curve.measurements > 0, self.normalise(curve.values), 0.0)
-        return float(values.mean())
 
 
 @cache

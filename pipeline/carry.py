@@ -24,7 +24,8 @@ from pipeline.cell import Contents, Refused
 from pipeline.publish import Busy, renew, writing
 from pipeline.repeat import LEAST_UPDATES, checkout, first_part, train
 from pipeline.reuse import published_path
-from pipeline.suites import Cell, Suite, SuiteError, load_suite
+from pipeline.suite_file import SuiteError
+from pipeline.suites import Cell, Suite, load_suite
 from tracking.compare import lacking, moved
 from tracking.identity import REPOSITORY, CellIdentity
 from tracking.manifest import now

@@ -24,7 +24,8 @@ from analysis.condensed import condense
 from analysis.plan import load_plan
 from pipeline.cell import Contents
 from pipeline.reuse import plan, published_path
-from pipeline.suites import Cell, Suite, SuiteError, load_suite
+from pipeline.suite_file import SuiteError
+from pipeline.suites import Cell, Suite, load_suite
 from tracking.files import TEMPORARY, sha256, write_json
 from tracking.identity import REPOSITORY, CellIdentity, changes, difference
 from tracking.lock import LOCK, RunLocked, acquire

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cell import Contents
-from pipeline.suites import Cell, Suite, SuiteError, load_suite
+from pipeline.suite_file import SuiteError
+from pipeline.suites import Cell, Suite, load_suite
 from tracking.files import read_json
 from tracking.published import PATH, PublishedError, read_header
 

@@ -30,14 +30,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import yaml
-
 from command.names import check_name, is_hidden
 from pipeline.search import SearchError, configurations
+from pipeline.suite_file import SuiteError, read_suite_file
 from tracking.identity import REPOSITORY
 
 _KEYS = ("envs", "algorithms", "variants", "seeds", "total_steps", "delta_ref", "baseline", "overrides", "search")
-_NAMES = ("envs", "algorithms", "variants", "baseline", "suites")  # keys whose scalars are names
 _OVERRIDE = re.compile(r"\+{0,2}([A-Za-z_][\w./@]*)=.*", re.DOTALL)
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 _OF_THE_CELL = ("env", "algorithm", "seed", "total_steps", "run_dir", "identity")  # what the pipeline itself sets
@@ -46,14 +44,8 @@ _RESOLVER = re.compile(r"\$\{[^}]*:")
 
 MOST_CELLS = 20_000
 MOST_SHOWN = 200  # characters of a value that a message repeats
-MOST_BYTES = 1_000_000  # of a suite's file
-MOST_NODES = 100_000  # of its YAML, with every alias written out
 LARGEST = 2**63 - 1  # whole numbers are written to tables as 64 bits
 RUN_DIR = "results/{suite}/runs/{env}/{variant}/seed-{seed}"
-
-
-class SuiteError(ValueError):
-    """A suite that cannot be run; the message is one line that names the setting."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ def load_suites(name: str, root: Path = REPOSITORY) -> tuple[Suite, ...]:
     grid, at, device = name.partition("@")
     path = _path(grid, root)
     try:
-        settings = _read_yaml(path) if path.is_file() else {}
+        settings = read_suite_file(path) if path.is_file() else {}
         listed = _listed(settings)
     except SuiteError as error:
         raise SuiteError(f"suite {name}: {error}") from None
@@ -120,7 +112,7 @@ def load_suite(name: str, root: Path = REPOSITORY) -> Suite:
     if at and not _DEVICE.fullmatch(device):
         raise SuiteError(f"suite {name}: unknown device {device!r}; {grid}@cuda trains {grid} on a GPU")
     try:
-        settings = _read_yaml(path)
+        settings = read_suite_file(path)
         if listed := _listed(settings):
             raise SuiteError(f"made of other suites; name one of {', '.join(listed)}")
         return _unroll(name, settings, [f"device={device}"] if at else [], root)
@@ -228,7 +220,7 @@ def _labels(variants: Mapping[str, tuple[str, list[str]]], root: Path) -> dict[s
 def _label_in(path: Path) -> Any:
     """The label in an algorithm's file; empty where it has none or is no mapping, which composing it will say."""
     try:
-        return _read_yaml(path).get("label", "")
+        return read_suite_file(path).get("label", "")
     except SuiteError:
         return ""
 
@@ -236,7 +228,7 @@ def _label_in(path: Path) -> Any:
 def _drawn(search: Any, root: Path) -> dict[str, list[str]]:
     """The configurations of a search. Raises SuiteError."""
     try:
-        return configurations(search, lambda name: _read_yaml(_path(name, root)).get("search"))
+        return configurations(search, lambda name: read_suite_file(_path(name, root)).get("search"))
     except (SearchError, OSError) as error:
         raise SuiteError(str(error)) from error
 
@@ -338,73 +330,6 @@ def _overrides(setting: str, entries: Any, chosen: str | None) -> list[str]:
     if chosen and len(values) != 1:
         raise SuiteError(f"{setting}: {len(values) or 'no'} `{chosen}=` in its overrides; give exactly one")
     return values + further
-
-
-class _Names(yaml.SafeLoader):
-    """Leaves scalars as the text that they are, but for null."""
-
-
-_Names.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a suite's file: names as text, numbers as numbers. Raises SuiteError, also for a repeated key."""
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise SuiteError(f"{path} is larger than {MOST_BYTES:,} bytes, the limit of a suite")
-        text = path.read_text(encoding="utf-8")
-        _check_nodes(yaml.compose(text, Loader=yaml.SafeLoader), path)
-        typed, names = yaml.safe_load(text), yaml.load(text, Loader=_Names)
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise SuiteError(f"{path}: cannot be read ({error.strerror})") from None
-    except RecursionError:
-        raise SuiteError(f"{path}: nested too deeply") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SuiteError(f"line {line} of {path}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        if isinstance(error, SuiteError):
-            raise
-        raise SuiteError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if typed is None:
-        raise SuiteError(f"{path} is empty; it needs envs, algorithms, seeds and total_steps")
-    if not isinstance(typed, dict):
-        raise SuiteError(f"{path} holds no mapping; it needs envs, algorithms, seeds and total_steps")
-    return {key: names[key] if key in _NAMES else value for key, value in typed.items()}
-
-
-def _check_nodes(root: yaml.Node | None, path: Path) -> None:
-    """Raise SuiteError for a key that is there twice, and for aliases that refer to themselves or multiply."""
-    sizes: dict[int, int | None] = {}  # of every node, with its aliases written out; None: not known yet
-
-    def size(node: yaml.Node, where: str) -> int:
-        if id(node) in sizes:
-            known = sizes[id(node)]
-            if known is None:
-                raise SuiteError(f"{path}: {where}an alias refers to what it is part of")
-            return known
-        sizes[id(node)], total, seen = None, 1, set()
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                name = str(key.value) if isinstance(key, yaml.ScalarNode) else ""
-                if name in seen:
-                    raise SuiteError(f"{where}{name} is listed twice; give every name once")
-                seen.add(name)
-                total += size(key, where) + size(value, f"{where}{name}: ")
-        elif isinstance(node, yaml.SequenceNode):
-            total += sum(size(item, where) for item in node.value)
-        if total > MOST_NODES:
-            raise SuiteError(f"{path}: {where}above {MOST_NODES:,} entries, aliases written out; write fewer")
-        sizes[id(node)] = total
-        return total
-
-    if root is not None:
-        size(root, "")
 
 
 def _check_name(setting: str, name: Any) -> None:

@@ -26,7 +26,8 @@ from analysis.provenance import benchmark
 from pipeline.cell import Contents
 from pipeline.repeat import first_part, machine, train
 from pipeline.reuse import published_path
-from pipeline.suites import Cell, Suite, SuiteError, load_suite
+from pipeline.suite_file import SuiteError
+from pipeline.suites import Cell, Suite, load_suite
 from tracking.files import replacing
 from tracking.identity import REPOSITORY
 from tracking.manifest import read_manifest

@@ -20,7 +20,7 @@ from analysis.figures.panels import (
     variant_handles,
 )
 from analysis.groups import Group, source
-from analysis.statistics import iqm
+from analysis.statistics import centre
 from analysis.style import GREY, Style, Styles, figure_style
 
 OWN_DAMPING: Style = {"marker": "v", "markersize": 3.5, "linestyle": "none", "clip_on": False}
@@ -66,7 +66,7 @@ def alignment_curves(groups: Sequence[Group], styles: Styles) -> Figure:
 
 def _draw_alignment(panel: Axes, group: Group, curves: AlignmentCurves, style: Style) -> None:
     draw_runs(panel, curves.rhos, curves.errors, group.draws_of(len(curves.errors)), style)
-    mean = iqm(curves.errors, axis=0)
+    mean = centre(curves.errors, axis=0)
     for shown, face in ((curves.converged, style["color"]), (~curves.converged, "white")):
         dots: Style = {"marker": "o", "markersize": 2.2, "markerfacecolor": face, "markeredgewidth": 0.7}
         panel.plot(curves.rhos[shown], mean[shown], color=style["color"], linestyle="none", **dots, zorder=3.5)

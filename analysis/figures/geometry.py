@@ -27,7 +27,7 @@ from analysis.figures.panels import (
     variant_handles,
 )
 from analysis.groups import Group, source
-from analysis.statistics import MIN_RUNS, iqm, percentile_interval, resampled_iqm
+from analysis.statistics import MIN_RUNS, centre, percentile_interval, resampled_iqm
 from analysis.style import GREY, Styles, figure_style
 
 DECADES = {"fisher_trace": 6, "kl": 3}
@@ -113,7 +113,7 @@ def _draw_points(panel: Axes, group: Group, styles: Styles, marker: str, offset:
     """The alignment error as points in their intervals, or in the range of the runs where these are few."""
     x, values = in_parts(group.kpi("alignment_error"))
     color = styles[group.variant]["color"]
-    middle = iqm(values, axis=0)
+    middle = centre(values, axis=0)
     few = len(values) < MIN_RUNS
     low, high = (
         (values.min(axis=0), values.max(axis=0))
@@ -170,7 +170,7 @@ def _draw_deltas(panel: Axes, groups: Sequence[Group], styles: Styles) -> list[f
 
 def _kl_lines(groups: Sequence[Group]) -> list[Floats]:
     """The positive values of every line of KL."""
-    lines = [iqm(group.kpi("kl").values, axis=0) for group in groups]
+    lines = [centre(group.kpi("kl").values, axis=0) for group in groups]
     return [line[np.isfinite(line) & (line > 0)] for line in lines]
 
 

@@ -30,7 +30,7 @@ from analysis.figures.panels import (
     variant_handles,
 )
 from analysis.groups import Group, source
-from analysis.statistics import iqm
+from analysis.statistics import centre
 from analysis.style import GREY, Style, Styles, algorithm_name, figure_style
 
 X_AXES = ("steps", "updates", "time")
@@ -148,17 +148,19 @@ def _draw_unfinished(panel: Axes, cell: Cell, style: Style, x: str) -> None:
 
 
 def _draw_external(panel: Axes, curves: External, style: Style) -> None:
-    """The IQM over the runs that have a score, without a band: these runs are no part of the comparison."""
+    """The aggregate over the runs that have a score, without a band: these runs are no part of the comparison."""
     whole = ~np.isnan(curves.values).any(axis=0)
-    panel.plot(curves.steps[whole], iqm(curves.values[:, whole], axis=0), **style, linewidth=EXTERNAL_LINE, zorder=2.8)
+    panel.plot(
+        curves.steps[whole], centre(curves.values[:, whole], axis=0), **style, linewidth=EXTERNAL_LINE, zorder=2.8
+    )
 
 
 def _draw_aggregates(panel: Axes, aggregates: Sequence[Aggregate], styles: Styles) -> None:
     for one in aggregates:
         style = styles[one.variant]
         panel.plot(one.steps, one.curve, **style, zorder=3)
-        if one.low is not None and one.high is not None:
-            panel.fill_between(one.steps, one.low, one.high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)
+        if one.band:
+            panel.fill_between(one.steps, *one.band, color=style["color"], alpha=0.18, linewidth=0, zorder=2)
     panel.axhline(0, color=GREY, linewidth=0.8, linestyle=DOTS, zorder=1)
     panel.set_title(f"All {aggregates[0].tasks} tasks")
     panel.set_ylabel("normalised score")

@@ -46,7 +46,7 @@ def literature(found: Sequence[Beside], styles: Styles) -> Figure:
             elif index + columns >= len(envs):
                 panel.set_xlabel("episode return")
         handles = [
-            Line2D([], [], **OURS, color=GREY, label="here, IQM over runs"),
+            Line2D([], [], **OURS, color=GREY, label="here, over runs"),
             *([] if all(o.differs for o in found) else [Line2D([], [], **COMPARABLE, label="published, comparable")]),
             Line2D([], [], **OTHER, label="published, not comparable"),
         ]

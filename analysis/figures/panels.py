@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatt
 from analysis.cells import values_of
 from analysis.curves import Floats
 from analysis.groups import Group
-from analysis.statistics import MIN_RUNS, Draws, iqm, percentile_interval, resampled_iqm
+from analysis.statistics import MIN_RUNS, Draws, centre, percentile_interval, resampled_iqm
 from analysis.style import GREY, WIDTH, Style, Styles, figure_style
 from analysis.style import algorithm_name as plain_algorithm_name
 from analysis.style import environment_name as plain_environment_name
@@ -92,7 +92,7 @@ def draw_runs(panel: Axes, x: Floats, curves: Floats, draws: Draws, style: Style
     if not len(x):
         panel.plot([], [], **style)  # and no marker or band, which take all space where they have no place
         return
-    panel.plot(x, iqm(curves, axis=0), **style, **marker, zorder=3)
+    panel.plot(x, centre(curves, axis=0), **style, **marker, zorder=3)
     if runs >= MIN_RUNS:
         low, high = percentile_interval(resampled_iqm(curves, draws), [runs])
         panel.fill_between(x, low, high, color=style["color"], alpha=0.18, linewidth=0, zorder=2)

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from analysis.aggregate import Aggregate, aggregates, scale_of
+from analysis.aggregate import Aggregate, over_all_tasks
 from analysis.curves import Curve, Floats
 from analysis.external import External
 from analysis.groups import Group, Results
-from analysis.statistics import MIN_RUNS, iqm, percentile_interval, resampled_iqm
+from analysis.outcomes import scale_of
+from analysis.statistics import MIN_RUNS, centre, percentile_interval, resampled_iqm
 from analysis.style import Styles, algorithm_name, environment_name, external_styles, line_styles
 
 SCORE, NORMALISED = "score", "normalised"
@@ -33,7 +34,7 @@ def plot_data(results: Results, external: Sequence[External]) -> dict[str, Any]:
     """Everything that ``page.js`` draws from: variants with their styles, tasks, and the curves."""
     variants = list(dict.fromkeys(group.variant for group in results.groups))
     styles: Styles = line_styles(variants) | external_styles(one.variant for one in external)
-    over_all = aggregates(results)
+    over_all = over_all_tasks(results)
     curves = [curve for group in results.groups if group.runs for curve in _curves(group)]
     curves += [_over_all(one) for one in over_all] + [_external(one) for one in external]
     envs = [{"name": env, "label": environment_name(env)} for env in results.suite.envs]
@@ -60,9 +61,9 @@ def plot_data(results: Results, external: Sequence[External]) -> dict[str, Any]:
 def _headline(one: Aggregate) -> dict[str, Any]:
     return {
         "variant": one.variant,
-        "value": _number(one.area),
-        "low": _number(one.area_low),
-        "high": _number(one.area_high),
+        "value": _number(one.area.value),
+        "low": _number(one.area.low) if one.area.is_interval else None,
+        "high": _number(one.area.high) if one.area.is_interval else None,
     }
 
 
@@ -87,7 +88,7 @@ def _curve(group: Group, quantity: str, curve: Curve, with_runs: bool) -> dict[s
         "variant": group.variant,
         "quantity": quantity,
         "steps": _list(curve.steps),
-        "values": _list(iqm(curve.values, axis=0)),
+        "values": _list(centre(curve.values, axis=0)),
         "low": _list(low),
         "high": _list(high),
         "runs": [_list(values) for values in curve.values] if with_runs else [],
@@ -106,15 +107,13 @@ def _ends(group: Group, values: Floats) -> tuple[Floats, Floats]:
 
 
 def _over_all(one: Aggregate) -> dict[str, Any]:
-    none = np.full(len(one.steps), np.nan)
-    return _elsewhere(ALL, one.variant, NORMALISED, one.steps, one.curve) | {
-        "low": _list(none if one.low is None else one.low),
-        "high": _list(none if one.high is None else one.high),
-    }
+    low, high = one.band or (np.full(len(one.steps), np.nan),) * 2
+    known = _elsewhere(ALL, one.variant, NORMALISED, one.steps, one.curve)
+    return known | {"low": _list(low), "high": _list(high)}
 
 
 def _external(one: External) -> dict[str, Any]:
-    return _elsewhere(one.env, one.variant, SCORE, one.steps, iqm(one.values, axis=0)) | {
+    return _elsewhere(one.env, one.variant, SCORE, one.steps, centre(one.values, axis=0)) | {
         "runs": [_list(values) for values in one.values],
         "seeds": list(one.seeds),
     }

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from plotly.offline import get_plotlyjs  # type: ignore[attr-defined,unused-ignore]
 
-from analysis.aggregate import Aggregate, aggregates
+from analysis.aggregate import Aggregate, over_all_tasks
 from analysis.external import External
 from analysis.groups import Results
 from analysis.provenance import benchmark, cells_hash
@@ -138,7 +138,7 @@ def answer(results: Results) -> str:
         return "No run has finished yet: there is no answer."
     if results.suite.configurations:
         return "A search for settings: each algorithm's configurations are below, ranked by their score over the tasks."
-    if over_all := aggregates(results):
+    if over_all := over_all_tasks(results):
         said = _over_all(over_all)
     else:
         envs = dict.fromkeys(group.env for group in finished)
@@ -159,8 +159,9 @@ def answer(results: Results) -> str:
 
 
 def _over_all(over_all: Sequence[Aggregate]) -> str:
-    first, *others = sorted(over_all, key=lambda one: -one.area)
-    area = f"normalised area under the learning curve, {_in_brackets(first)} (0: random actions, 1: best published)"
+    first, *others = sorted(over_all, key=lambda one: -one.area.value)
+    scale = first.words.partition("; ")[2]
+    area = f"normalised area under the learning curve, {_in_brackets(first)} ({scale})"
     if not others:
         return f"Over {first.tasks} tasks {algorithm_name(first.variant)} reaches a {area}"
     rest = "; ".join(f"{algorithm_name(one.variant)} {_in_brackets(one)}" for one in others)
@@ -168,4 +169,5 @@ def _over_all(over_all: Sequence[Aggregate]) -> str:
 
 
 def _in_brackets(one: Aggregate) -> str:
-    return interval(one.area, one.area_low, one.area_high)
+    area = one.area
+    return interval(area.value, area.low, area.high) if area.is_interval else number(area.value)

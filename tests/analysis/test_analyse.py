@@ -43,7 +43,6 @@ def test_command_writes_every_file(tmp_path: Path) -> None:
     stems = (
         "learning_curves",
         "learning_curves_updates",
-        "learning_curves_time",
         "literature",
         "geometry_hopper",
         "geometry_atari_pong",

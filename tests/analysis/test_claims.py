@@ -10,7 +10,7 @@ import pytest
 
 from analysis.cells import load_suite
 from analysis.claims import CLAIMS, CONTRADICTED, NOT_MEASURED, SUPPORTED, UNDECIDED, Claim, Measured, Rule, breadth
-from analysis.claims_figure import figure
+from analysis.figures import claims as figure
 from analysis.groups import Results, gather
 from analysis.tables.claims import claims
 from tests.analysis.synthetic import write_suite

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from analysis.aggregate import aggregates
+from analysis.aggregate import over_all_tasks
 from analysis.cells import load_suite
 from analysis.curves import Floats
 from analysis.figures import X_AXES, geometry, learning_curves, save_figure
@@ -19,6 +19,7 @@ from analysis.mujoco_scores import scales
 from analysis.provenance import stamp
 from analysis.statistics import iqm
 from analysis.style import algorithm_name, environment_name, labelled, line_styles, ordered
+from analysis.tables.outcomes import aggregates
 from tests.analysis.synthetic import write_suite
 from tests.analysis.test_suite_tables import rewrite, run, set_frame_skip
 
@@ -163,13 +164,17 @@ def test_learning_curves_over_steps_updates_and_time(tmp_path: Path, x: str) -> 
 def test_all_tasks_share_a_panel_where_they_have_a_scale(tmp_path: Path) -> None:
     suite_dir = write_suite(tmp_path, ["hopper", "halfcheetah"], ["adam_pg", "npg"], 5, total_steps=60_000)
     suite = gather(load_suite(suite_dir), 100)
-    over_all = aggregates(suite)
+    over_all = over_all_tasks(suite)
     assert [one.variant for one in over_all] == ["adam_pg", "npg"]
     runs = [scales()["Hopper-v5"].normalise(suite.groups[0].scores.values[:, -1]),
             scales()["HalfCheetah-v5"].normalise(suite.groups[2].scores.values[:, -1])]  # fmt: skip
     np.testing.assert_allclose(over_all[0].curve[-1], iqm(np.concatenate(runs)))
-    assert over_all[0].area_low is not None
-    assert over_all[0].area_low <= over_all[0].area <= (over_all[0].area_high or 0)
+    area = over_all[0].area
+    assert area.is_interval
+    assert area.low <= area.value <= area.high
+    tabulated = {record["variant"]: record for record in aggregates(suite).records}
+    assert [tabulated["adam_pg"][name] for name in ("area", "area_low", "area_high")] == [
+        area.value, area.low, area.high]  # fmt: skip
     figure = learning_curves(suite.groups, line_styles(suite.suite.variants), 60_000, {}, aggregates=over_all)
     assert figure.axes[-1].get_title() == "All 2 tasks"
 

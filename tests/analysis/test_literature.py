@@ -3,8 +3,9 @@ from pathlib import Path
 from analysis.cells import load_suite
 from analysis.figures import literature as literature_figure
 from analysis.groups import Results, gather
-from analysis.literature import beside, literature, published_scores
+from analysis.literature import beside, published_scores
 from analysis.style import line_styles
+from analysis.tables.literature import literature
 from tests.analysis.synthetic import write_suite
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from analysis.__main__ import analyse
 from analysis.cells import load_suite
-from analysis.curves import Curve
+from analysis.figures import tuning
 from analysis.groups import gather
-from analysis.mujoco_scores import Scale, scales
-from analysis.tuning import figure, trials
+from analysis.mujoco_scores import scales
+from analysis.tuning import trials
 from tests.analysis.synthetic import ALGORITHMS, write_suite
 
 DRAWN = {
@@ -63,7 +63,7 @@ def test_a_search_has_its_own_tables_and_figure(searched: Path) -> None:
     table = (searched / "tables" / "tuning.md").read_text()
     assert "| the defaults |" in table
     assert "| delta=0.05 batch\\_size=1024 |" in table or "| delta=0.05 batch_size=1024 |" in table
-    panel = figure(gather(load_suite(searched), 10)).axes[0]
+    panel = tuning(gather(load_suite(searched), 10)).axes[0]
     rings = [line for line in panel.lines if line.get_marker() == "o"]
     assert len(rings) == 2
     assert all(np.size(line.get_xdata()) == 1 for line in rings)
@@ -75,13 +75,7 @@ def test_a_search_that_has_just_begun_is_shown_as_such(searched: Path) -> None:
         shutil.rmtree(run_dir)
     results = gather(load_suite(searched), 10)
     assert all(trial.rank is None for trial in trials(results))
-    assert [text.get_text() for text in figure(results).axes[0].texts] == ["no configuration is complete"]
-
-
-def test_the_area_counts_what_comes_before_the_first_score_as_random() -> None:
-    values, measured = np.array([np.nan, 10.0, 30.0, 50.0]), np.array([0, 1, 1, 1])
-    assert Scale(10.0, 50.0).area(Curve(np.arange(4.0), values, measured)) == pytest.approx((0 + 0 + 0.5 + 1) / 4)
-    assert np.isnan(Scale(10.0, 50.0).area(Curve(np.arange(4.0), values, np.ones(4, dtype=np.int64))))
+    assert [text.get_text() for text in tuning(results).axes[0].texts] == ["no configuration is complete"]
 
 
 def test_every_task_of_the_comparison_has_a_scale_and_sources_for_it() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.suites import Suite, SuiteError, find_algorithms, load_suite, load_suites
+from pipeline.suite_file import SuiteError
+from pipeline.suites import Suite, find_algorithms, load_suite, load_suites
 
 ROOT = Path(__file__).resolve().parents[2]
 

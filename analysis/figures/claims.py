@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.groups import Results
 from analysis.style import GREY, WIDTH, Style, figure_style
-from analysis.tables.claims import claims
+from analysis.tables.claims import claims as claims_table
 from analysis.tables.formats import Record, interval, mathtext
 
 COLOURS = {"supported": "#009E73", "contradicted": "#D55E00", "undecided": GREY}
@@ -17,12 +17,12 @@ EDGE = 1.1
 """Where an end that is infinite is drawn; the farthest of a row that is finite is at 1."""
 
 
-def figure(results: Results) -> Figure | None:
+def claims(results: Results) -> Figure | None:
     """Every interval of a claim's measure against the bound of its rule, a row each; None without any.
 
     Rows have scales of their own and all the same direction: right of the line a rule is met.
     """
-    records = [record for record in claims(results).records if record["low"] is not None]
+    records = [record for record in claims_table(results).records if record["low"] is not None]
     if not records:
         return None
     with mpl.rc_context(figure_style()):
