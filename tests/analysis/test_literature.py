@@ -34,7 +34,7 @@ def test_nothing_is_comparable_at_another_budget_and_the_table_says_why(tmp_path
     assert all(ord(character) < 128 or character in "±" for character in table.latex())
     figure = literature_figure(beside(suite), line_styles(["adam_pg", "ppo"]))
     said = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert said == ["here, IQM over runs", "published, not comparable"]
+    assert said == ["here, over runs", "published, not comparable"]
 
 
 def test_every_published_score_has_a_source() -> None:

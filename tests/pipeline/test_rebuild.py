@@ -64,7 +64,7 @@ def test_figures_are_compared_if_one_matplotlib_has_drawn_both(
     publish(write_suite(repository, monkeypatch), repository)
     figures = repository / "results/published/tiny/figures"
     before = {path: path.read_bytes() for path in figures.iterdir()}
-    assert len(before) == 12
+    assert len(before) == 10
     pdf = figures / "learning_curves.pdf"
     pdf.write_bytes(before[pdf] + b"%")
     assert main([]) == 0  # a figure may differ by what draws it, numbers may not
